@@ -1,0 +1,107 @@
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { postgresReadyLine } from "../postgres/server.ts";
+import type { TransportName } from "../../shared/transports.ts";
+import { dataDirectoryOf } from "./data-directory.ts";
+import type { StackSettings } from "./settings.ts";
+import type { Program } from "./supervise.ts";
+
+export const stackTransports = ["bullmq", "storage_queue"] as const satisfies readonly TransportName[];
+
+/** Where the processes of the stack find each other. */
+export interface Addresses {
+  readonly apiUrl: string;
+  readonly databaseUrl: string;
+  readonly bullmqDatabaseUrl: string;
+  readonly storageConnectionString: string;
+}
+
+// Azurite's well-known development account.
+const accountName = "devstoreaccount1";
+const accountKey = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+export function createAddresses({ ports }: StackSettings): Addresses {
+  const storageUrl = (service: "blob" | "queue") => `http://127.0.0.1:${ports[service]}/${accountName}`;
+  return {
+    apiUrl: `http://127.0.0.1:${ports.api}`,
+    databaseUrl: databaseUrl(ports.postgres, "sluice"),
+    bullmqDatabaseUrl: databaseUrl(ports.postgres, "bullmq"),
+    storageConnectionString: `DefaultEndpointsProtocol=http;AccountName=${accountName};AccountKey=${accountKey};` +
+      `BlobEndpoint=${storageUrl("blob")};QueueEndpoint=${storageUrl("queue")};`,
+  };
+}
+
+export function databaseUrl(port: number, database: string): string {
+  return `postgres://postgres@127.0.0.1:${port}/${database}`;
+}
+
+export async function createPostgresProgram({ ports, stateDirectory, throwAway }: StackSettings): Promise<Program> {
+  return {
+    name: "postgres",
+    script: fileURLToPath(new URL("../postgres/keeper.ts", import.meta.url)),
+    args: [
+      `--directory=${await dataDirectoryOf(stateDirectory)}`,
+      `--port=${ports.postgres}`,
+      ...(throwAway ? [`--throw-away=${stateDirectory}`] : []),
+    ],
+    speaks: false,
+    unleashed: true,
+    readiness: { line: postgresReadyLine },
+  };
+}
+
+/** Telemetry is off, and requests of any API version are accepted. */
+export function createAzuritePrograms({ ports, stateDirectory, throwAway }: StackSettings): readonly Program[] {
+  const { resolve } = createRequire(import.meta.url);
+  return (["blob", "queue"] as const).map((service) => ({
+    name: `azurite-${service}`,
+    script: resolve(`azurite/dist/src/${service}/main.js`),
+    args: [
+      `--${service}Host=127.0.0.1`,
+      `--${service}Port=${ports[service]}`,
+      ...(throwAway ? ["--inMemoryPersistence"] : [`--location=${join(stateDirectory, "azurite", service)}`]),
+      "--silent",
+      "--loose",
+      "--skipApiVersionCheck",
+      "--disableTelemetry",
+    ],
+    speaks: false,
+    // Any answer will do: without a signature it is a refusal.
+    readiness: { probe: async () => (await ask(`http://127.0.0.1:${ports[service]}/${accountName}?comp=list`)).status > 0 },
+  }));
+}
+
+/** What every role of the stack reads. */
+export function createRoleEnvironment({ redisUrl, environment }: StackSettings, addresses: Addresses): Record<string, string> {
+  return {
+    DATABASE_URL: addresses.databaseUrl,
+    AZURE_STORAGE_CONNECTION_STRING: addresses.storageConnectionString,
+    ...(redisUrl ? { REDIS_URL: redisUrl } : { BULLMQ_DATABASE_URL: addresses.bullmqDatabaseUrl }),
+    TRANSPORTS: stackTransports.join(","),
+    HOST: "127.0.0.1",
+    GRACE_MS: "5000",
+    ...environment,
+  };
+}
+
+/** The api, an orchestrator, and a task-runner for each transport. */
+export function createRolePrograms({ ports }: StackSettings, environment: Readonly<Record<string, string>>): readonly Program[] {
+  const createRole = (name: string, role: string, port: number, own: Record<string, string> = {}): Program => ({
+    name,
+    script: fileURLToPath(new URL(`../../services/${role}/main.ts`, import.meta.url)),
+    environment: { ...environment, PORT: String(port), ...own },
+    speaks: true,
+    readiness: { probe: async () => (await ask(`http://127.0.0.1:${port}/readyz`)).ok },
+  });
+  return [
+    createRole("api", "api", ports.api),
+    createRole("orchestrator", "orchestrator", ports.orchestrator),
+    createRole("task-runner-bullmq", "task-runner", ports.bullmqRunner, { TRANSPORTS: "bullmq" }),
+    createRole("task-runner-storage-queue", "task-runner", ports.storageQueueRunner, { TRANSPORTS: "storage_queue" }),
+  ];
+}
+
+async function ask(url: string): Promise<Response> {
+  return await fetch(url, { signal: AbortSignal.timeout(5_000) });
+}

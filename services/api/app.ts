@@ -1,0 +1,101 @@
+import { type Context, Hono } from "hono";
+import { bodyLimit } from "hono/body-limit";
+import { methodNotAllowed } from "hono/method-not-allowed";
+import { requestId } from "hono/request-id";
+import { secureHeaders } from "hono/secure-headers";
+import { timeout } from "hono/timeout";
+import type { Logger } from "pino";
+import type { JobCatalog } from "../../shared/jobs/catalog.ts";
+import { createId } from "../../shared/log.ts";
+import { createProbes } from "../../shared/probes.ts";
+import type { Sql } from "../../shared/store/database.ts";
+import { queueName, type Transports } from "../../shared/transport/send-batches.ts";
+import type { TransportName } from "../../shared/transports.ts";
+import { isLocal } from "./admin.ts";
+import { answerProblem, describeProblem, Problem } from "./problem.ts";
+import { logRequests } from "./request-log.ts";
+import { createReadinessCheck } from "../../shared/readiness.ts";
+import { createHealthRoutes } from "./routes/health.ts";
+import { createJobRoutes } from "./routes/jobs.ts";
+import { createRecordRoutes } from "./routes/records.ts";
+import { createSchemaRoutes } from "./routes/schema.ts";
+
+export const maxBodyBytes = 1024 * 1024;
+const requestMs = 25_000;
+
+export interface ApiDependencies {
+  readonly sql: Sql;
+  readonly transports: Transports;
+  readonly jobs: JobCatalog;
+  readonly log: Logger;
+  /** Who holds the locks of what this process sends: new at each start. */
+  readonly sender: string;
+  /** Where jobs go whose client doesn't say. Default: the first of `transports`. */
+  readonly defaultTransport?: TransportName | undefined;
+  readonly allowSchemaRedeploy?: boolean;
+  /** Admin routes answer to anybody, not only on the loopback address. */
+  readonly allowAdminRoutes?: boolean;
+  /** Where a request comes from, if the server can tell. */
+  readonly remoteAddress?: (context: Context) => string | undefined;
+}
+
+/** The public HTTP API, on web standards alone: it needs no server to be asked. */
+export function createApp(dependencies: ApiDependencies): Hono {
+  const { sql, transports, jobs, log, sender, remoteAddress = () => undefined } = dependencies;
+  const enabled = [...transports.keys()];
+  const fallback = dependencies.defaultTransport ?? enabled[0];
+  if (fallback === undefined) throw new Error("no transport is enabled");
+  const queueNames = listQueueNames(transports, jobs);
+
+  const app = new Hono();
+  app.use(requestId({ limitLength: 128, generator: () => createId("req") }));
+  app.use(logRequests(log));
+  app.use(secureHeaders());
+  app.use((context, next) => context.req.path === "/api/db/schema/redeploy" ? next() : timeout(requestMs)(context, next));
+  app.use(bodyLimit({
+    maxSize: maxBodyBytes,
+    onError: (context) =>
+      answerProblem(
+        context,
+        // The rest of the body isn't read, so the connection can't be used again: say so, or the client's next request fails.
+        new Problem("body-too-large", `a body has at most ${maxBodyBytes} bytes`, { headers: { connection: "close" } }),
+      ),
+  }));
+  app.use(methodNotAllowed({
+    app,
+    onMethodNotAllowed: (context, methods) =>
+      answerProblem(
+        context,
+        new Problem("method-not-allowed", `allowed: ${methods.join(", ")}`, { headers: { allow: methods.join(", ") } }),
+      ),
+  }));
+  app.onError((error, context) => answerProblem(context, describeProblem(error)));
+  app.notFound((context) => answerProblem(context, new Problem("not-found", "no route has this path")));
+
+  app.route("/", createProbes(createReadinessCheck({ sql, log })));
+  app.route("/api/health", createHealthRoutes({ sql, transports, queueNames, log }));
+  app.route("/api/jobs", createJobRoutes({ sql, transports, jobs, sender, routing: { enabled, fallback } }));
+  app.route("/api/db", createRecordRoutes({ sql }));
+  app.route(
+    "/api/db/schema",
+    createSchemaRoutes({
+      sql,
+      transports,
+      queueNames,
+      allowSchemaRedeploy: dependencies.allowSchemaRedeploy ?? false,
+      isAdminAllowed: (context) => dependencies.allowAdminRoutes || isLocal(context, remoteAddress(context)),
+    }),
+  );
+  return app;
+}
+
+/** The queues of each transport: its own three, and those that stages name. */
+function listQueueNames(transports: Transports, jobs: JobCatalog): ReadonlyMap<TransportName, readonly string[]> {
+  const named = [...jobs.values()].flatMap((job) => job.stages.flatMap(({ queue }) => queue ?? []));
+  return new Map(
+    [...transports].map(([name, { queues }]) => [
+      name,
+      [...new Set(["jobs", "stages", "tasks", ...named].map((queue) => queueName(queues, queue)))],
+    ]),
+  );
+}

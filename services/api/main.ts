@@ -1,0 +1,40 @@
+import { getConnInfo } from "@hono/node-server/conninfo";
+import { once } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
+import { allJobs } from "../../shared/jobs/all.ts";
+import { createJobCatalog } from "../../shared/jobs/catalog.ts";
+import { createId, createLogger } from "../../shared/log.ts";
+import { listen } from "../../shared/probes.ts";
+import { stopSignal } from "../../shared/stop-signal.ts";
+import { openDatabase } from "../../shared/store/database.ts";
+import { closeTransports, openTransports } from "../../shared/transport/open-transports.ts";
+import { createApp } from "./app.ts";
+import { loadConfig } from "./config.ts";
+
+const config = loadConfig(process.env);
+const log = createLogger("api", config.LOG_LEVEL);
+const signal = stopSignal();
+const sql = openDatabase(config.DATABASE_URL, { applicationName: "api", max: 20 });
+const transports = openTransports(config);
+const id = createId("api");
+const app = createApp({
+  sql,
+  transports,
+  jobs: createJobCatalog(allJobs),
+  log,
+  sender: id,
+  defaultTransport: config.DEFAULT_TRANSPORT,
+  allowSchemaRedeploy: config.ALLOW_SCHEMA_REDEPLOY,
+  allowAdminRoutes: config.ALLOW_ADMIN_ROUTES,
+  remoteAddress: (context) => getConnInfo(context).remote.address,
+});
+const server = await listen(app, { host: config.HOST, port: config.PORT });
+try {
+  log.info({ id, port: server.port, transports: [...transports.keys()] }, "api runs");
+  if (!signal.aborted) await once(signal, "abort");
+} finally {
+  await Promise.race([server.close(), sleep(config.GRACE_MS, undefined, { ref: false })]);
+  await closeTransports(transports);
+  await sql.end({ timeout: 5 });
+  log.info("api drained");
+}

@@ -1,0 +1,33 @@
+import { openAzureStorage } from "../../shared/azure-storage.ts";
+import { openClaimCheckFromEnvironment } from "../../shared/claim-check/open-from-environment.ts";
+import { allJobs } from "../../shared/jobs/all.ts";
+import { createJobCatalog } from "../../shared/jobs/catalog.ts";
+import { createId, createLogger } from "../../shared/log.ts";
+import { createProbes, listen } from "../../shared/probes.ts";
+import { createReadinessCheck } from "../../shared/readiness.ts";
+import { stopSignal } from "../../shared/stop-signal.ts";
+import { openDatabase } from "../../shared/store/database.ts";
+import { whenSchemaIsReady } from "../../shared/store/ready.ts";
+import { closeTransports, openTransports } from "../../shared/transport/open-transports.ts";
+import { loadConfig } from "./config.ts";
+import { runOrchestrator } from "./run.ts";
+
+const config = loadConfig(process.env);
+const log = createLogger("orchestrator", config.LOG_LEVEL);
+const signal = stopSignal();
+const sql = openDatabase(config.DATABASE_URL, { applicationName: "orchestrator", max: 16 });
+const azure = openAzureStorage(config);
+const transports = openTransports(config, azure);
+const id = createId("orchestrator");
+const probes = await listen(createProbes(createReadinessCheck({ sql, log })), { host: config.HOST, port: config.PORT });
+try {
+  await whenSchemaIsReady(sql, signal, log);
+  log.info({ id, port: probes.port, transports: [...transports.keys()] }, "orchestrator runs");
+  const claimCheck = openClaimCheckFromEnvironment(config, azure);
+  await runOrchestrator({ sql, id, jobs: createJobCatalog(allJobs), transports, claimCheck, log }, config, signal);
+  log.info("orchestrator drained");
+} finally {
+  await probes.close();
+  await closeTransports(transports);
+  await sql.end({ timeout: 5 });
+}

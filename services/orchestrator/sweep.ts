@@ -1,0 +1,125 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { runnerLeaseMs } from "../../shared/store/runners.ts";
+import { openBarrier } from "../../shared/store/stages.ts";
+import {
+  findStoppingJobs,
+  findStuckStages,
+  hintJobsAgain,
+  hintStagesAgain,
+  hintTasksAgain,
+  interruptStages,
+  readExpectedMessages,
+  readUptimeMs,
+  removeDeadRunners,
+  takeSweepLease,
+} from "../../shared/store/sweep.ts";
+import { interruptTasks } from "../../shared/store/tasks.ts";
+import { withTimeLimit } from "../../shared/time-limit.ts";
+import { queueName, sendBatches } from "../../shared/transport/send-batches.ts";
+import { closeJob, closeTasks } from "./close-job.ts";
+import type { Orchestrator } from "./orchestrator.ts";
+
+export interface SweepOptions {
+  readonly intervalMs: number;
+  /** An attempt may outlive its time-out by so much before it counts as hung. */
+  readonly graceMs: number;
+}
+
+/** A broker that takes longer to count must not hold up what comes next. */
+const countMs = 2_000;
+/** Findings at a time: each repair is one statement of bounded size. */
+const limit = 1_000;
+
+/** Finds and repairs what crashes, lost messages and dead brokers left; every finding is an event. */
+export interface Sweep {
+  /** One round, unless another process is at it. */
+  sweepOnce(): Promise<void>;
+  /** Rounds until the signal is aborted. */
+  run(signal: AbortSignal): Promise<void>;
+}
+
+export function createSweep(orchestrator: Orchestrator, { intervalMs, graceMs }: SweepOptions): Sweep {
+  const { sql, id, transports, log } = orchestrator;
+  const sender = { db: sql, sender: id, transports, log };
+  /** Queues that held too few messages in the round before: what is called lost was read twice. */
+  let short = new Set<string>();
+  let blindUntil = 0;
+
+  const steps: readonly [name: string, step: () => Promise<void>][] = [
+    ["expired leases", async () => {
+      // While the server or this process' way to it was gone, nobody could renew: such leases say nothing.
+      if (performance.now() < blindUntil || await readUptimeMs(sql) < runnerLeaseMs) return;
+      for (let found = limit; found === limit;) {
+        const { recorded, batches } = await interruptTasks(sql, id, { graceMs, limit });
+        found = recorded.size;
+        if (found > 0) log.warn({ tasks: found }, "attempts interrupted");
+        await sendBatches(sender, batches);
+      }
+      const { freed, exhausted } = await interruptStages(sql);
+      if (freed > 0) log.warn({ stages: freed }, "stages interrupted");
+      for (const jobId of exhausted) {
+        const error = { code: "interrupted", message: "planning or reducing a stage failed or was interrupted too often" };
+        await closeJob(orchestrator, jobId, { as: "failed", error });
+      }
+      await removeDeadRunners(sql);
+    }],
+    ["hints of stages and jobs", async () => {
+      const stages = await hintStagesAgain(sql);
+      const jobs = await hintJobsAgain(sql);
+      if (stages + jobs > 0) log.warn({ stages, jobs }, "hinted again");
+    }],
+    ["stuck stages", async () => {
+      for (const stageId of await findStuckStages(sql)) await sendBatches(sender, await openBarrier(sql, id, stageId));
+    }],
+    ["stopping jobs", async () => {
+      for (const jobId of await findStoppingJobs(sql)) await closeTasks(orchestrator, jobId);
+    }],
+    ["lost hints of tasks", hintLostTasks],
+  ];
+
+  async function hintLostTasks(): Promise<void> {
+    const found = new Set<string>();
+    for (const [name, { transport, queues }] of transports) {
+      for (const [queue, expected] of await readExpectedMessages(sql, name)) {
+        if (expected === 0) continue;
+        const key = `${name}/${queue}`;
+        // A broker that doesn't answer is down: re-sending would add to its troubles.
+        const counts = await withTimeLimit(transport.counts(queueName(queues, queue)), countMs).catch((error: unknown) => {
+          log.warn({ err: error, transport: name, queue }, "can't count messages");
+        });
+        if (!counts || counts.active >= expected) continue;
+        found.add(key);
+        if (!short.has(key)) continue;
+        const tasks = await hintTasksAgain(sql, name, queue, Math.min(limit, expected - counts.active));
+        if (tasks > 0) log.warn({ transport: name, queue, expected, active: counts.active, tasks }, "tasks hinted again");
+      }
+    }
+    short = found;
+  }
+
+  async function sweepOnce(): Promise<void> {
+    for (const [name, step] of steps) {
+      if (!await takeSweepLease(sql, id)) return;
+      try {
+        await step();
+      } catch (error) {
+        blindUntil = performance.now() + runnerLeaseMs;
+        log.error({ err: error, step: name }, "sweep step failed");
+      }
+    }
+    orchestrator.wakeRelay();
+  }
+
+  return {
+    sweepOnce,
+    async run(signal) {
+      while (!signal.aborted) {
+        await sweepOnce().catch((error: unknown) => {
+          blindUntil = performance.now() + runnerLeaseMs;
+          log.warn({ err: error }, "sweep failed");
+        });
+        await sleep(intervalMs * (0.8 + 0.4 * Math.random()), undefined, { signal }).catch(() => {});
+      }
+    },
+  };
+}

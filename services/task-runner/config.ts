@@ -1,0 +1,31 @@
+import * as v from "valibot";
+import { CommonEnvironment, Integer, loadEnvironment, Text } from "../../shared/environment.ts";
+import { ContractError } from "../../shared/contracts/parse.ts";
+import { defaultQueues } from "../../shared/transport/queues.ts";
+import type { TransportName } from "../../shared/transports.ts";
+
+const Environment = v.object({
+  ...CommonEnvironment.entries,
+  /** The queue to take tasks from. Default: the tasks queue of the transport. */
+  TASK_QUEUE: v.optional(Text),
+  /** Messages handled at once, and so tasks run at once. */
+  CONCURRENCY: Integer(1, 1_000, 32),
+  /** Messages locked beyond these. */
+  PREFETCH: Integer(0, 1_000, 32),
+  /** Receives that wait at once. */
+  RECEIVERS: Integer(1, 32, 2),
+});
+export type Config = v.InferOutput<typeof Environment> & { readonly transport: TransportName; readonly queue: string };
+
+/** A task-runner serves exactly one transport: TRANSPORTS names it. */
+export function loadConfig(environment: Record<string, string | undefined>): Config {
+  const config = loadEnvironment(Environment, environment);
+  const [transport, ...others] = config.TRANSPORTS;
+  if (!transport || others.length > 0) {
+    throw new ContractError("invalid-configuration", [{
+      field: "TRANSPORTS",
+      message: "must name exactly one transport for a task-runner",
+    }]);
+  }
+  return { ...config, transport, queue: config.TASK_QUEUE ?? defaultQueues[transport].tasks };
+}

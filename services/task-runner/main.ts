@@ -1,0 +1,34 @@
+import { openAzureStorage } from "../../shared/azure-storage.ts";
+import { openClaimCheckFromEnvironment } from "../../shared/claim-check/open-from-environment.ts";
+import { createId, createLogger } from "../../shared/log.ts";
+import { createProbes, listen } from "../../shared/probes.ts";
+import { createReadinessCheck } from "../../shared/readiness.ts";
+import { stopSignal } from "../../shared/stop-signal.ts";
+import { openDatabase } from "../../shared/store/database.ts";
+import { whenSchemaIsReady } from "../../shared/store/ready.ts";
+import { closeTransports, openTransports } from "../../shared/transport/open-transports.ts";
+import { loadConfig } from "./config.ts";
+import { createContainers } from "./containers.ts";
+import { runTaskRunner } from "./run.ts";
+import { createTaskHandlers } from "./tasks/catalog.ts";
+
+const config = loadConfig(process.env);
+const log = createLogger("task-runner", config.LOG_LEVEL);
+const signal = stopSignal();
+const sql = openDatabase(config.DATABASE_URL, { applicationName: "task-runner", max: 16 });
+const azure = openAzureStorage(config);
+const transports = openTransports(config, azure);
+const id = createId("runner");
+const probes = await listen(createProbes(createReadinessCheck({ sql, log })), { host: config.HOST, port: config.PORT });
+try {
+  await whenSchemaIsReady(sql, signal, log);
+  log.info({ id, port: probes.port, transport: config.transport, queue: config.queue }, "task-runner runs");
+  const claimCheck = openClaimCheckFromEnvironment(config, azure);
+  const handlers = createTaskHandlers({ containers: createContainers(azure.blobAccount()) });
+  await runTaskRunner({ sql, id, handlers, transports, claimCheck, log }, config, signal);
+  log.info("task-runner drained");
+} finally {
+  await probes.close();
+  await closeTransports(transports);
+  await sql.end({ timeout: 5 });
+}

@@ -1,0 +1,80 @@
+import * as v from "valibot";
+import { ContractError, parse } from "./contracts/parse.ts";
+import { logLevels } from "./log.ts";
+import { defaultQueues, type QueueNames } from "./transport/queues.ts";
+import { type TransportName, transportNames } from "./transports.ts";
+
+export const Integer = (minimum: number, maximum: number, fallback: number) =>
+  v.optional(
+    v.pipe(v.string(), v.regex(/^\d+$/, "must be a whole number"), v.transform(Number), v.minValue(minimum), v.maxValue(maximum)),
+    String(fallback),
+  );
+export const Flag = (fallback: boolean) =>
+  v.optional(
+    v.pipe(
+      v.string(),
+      v.toLowerCase(),
+      v.picklist(["true", "false"], "must be true or false"),
+      v.transform((text) => text === "true"),
+    ),
+    String(fallback),
+  );
+export const Text = v.pipe(v.string(), v.trim(), v.minLength(1, "is set but empty"));
+const Url = (...protocols: string[]) =>
+  v.pipe(
+    Text,
+    v.check(
+      (text) => URL.canParse(text) && protocols.includes(new URL(text).protocol),
+      `must be a URL of ${protocols.join(" or ")}`,
+    ),
+  );
+
+/** What every service reads. */
+export const CommonEnvironment = v.object({
+  DATABASE_URL: Url("postgres:", "postgresql:"),
+  /** BullMQ runs on it; without it, on `BULLMQ_DATABASE_URL`. */
+  REDIS_URL: v.optional(Url("redis:", "rediss:")),
+  /** The PostgreSQL that BullMQ uses where there is no Redis. Default: `DATABASE_URL`. */
+  BULLMQ_DATABASE_URL: v.optional(Url("postgres:", "postgresql:")),
+  AZURE_STORAGE_CONNECTION_STRING: v.optional(Text),
+  /** Instead of a connection string: `https://<account>.queue.core.windows.net`, with DefaultAzureCredential. */
+  AZURE_STORAGE_QUEUE_URL: v.optional(Url("https:", "http:")),
+  AZURE_STORAGE_BLOB_URL: v.optional(Url("https:", "http:")),
+  /** The transports this process serves, separated by commas. */
+  TRANSPORTS: v.optional(
+    v.pipe(
+      Text,
+      v.transform((text) => text.split(",").map((name) => name.trim())),
+      v.array(v.picklist(transportNames, `must be some of ${transportNames.join(", ")}`)),
+      v.minLength(1),
+    ),
+    "bullmq",
+  ),
+  /** Claim checks go to this directory, or else to this Blob container. */
+  CLAIM_CHECK_DIRECTORY: v.optional(Text),
+  CLAIM_CHECK_CONTAINER: v.optional(Text, "sluice-claim-checks"),
+  LOG_LEVEL: v.optional(v.picklist(logLevels), "info"),
+  HOST: v.optional(Text, "127.0.0.1"),
+  PORT: Integer(0, 65_535, 0),
+  /** How long a stopped process may finish what it has begun. */
+  GRACE_MS: Integer(0, 3_600_000, 25_000),
+});
+export type CommonEnvironment = v.InferOutput<typeof CommonEnvironment>;
+
+/** Reads an environment; a bad value stops the process with the variable's name. */
+export function loadEnvironment<Schema extends v.GenericSchema>(
+  schema: Schema,
+  environment: Record<string, string | undefined>,
+): v.InferOutput<Schema> {
+  return parse(schema, environment, "invalid-configuration");
+}
+
+/** The queues of the transports that this environment enables. */
+export function readQueues(environment: CommonEnvironment): ReadonlyMap<TransportName, QueueNames> {
+  return new Map(environment.TRANSPORTS.map((name) => [name, defaultQueues[name]]));
+}
+
+/** A setting that another one makes necessary. */
+export function missingSetting(variable: string, because: string): ContractError {
+  return new ContractError("invalid-configuration", [{ field: variable, message: `is missing: ${because}` }]);
+}

@@ -1,0 +1,36 @@
+/** What each role receives, reads and sends (docs/roles.md). Network policies, access rights and tests are made from this. */
+export interface Role {
+  readonly receives: readonly QueueKind[];
+  readonly sends: readonly QueueKind[];
+  readonly writes: readonly Table[];
+  readonly serves: "public" | "probes";
+  readonly blobs: boolean;
+}
+export type QueueKind = "jobs" | "stages" | "tasks" | "poison";
+export type Table = "jobs" | "stages" | "tasks" | "outbox" | "runners" | "events" | "leases" | "idempotency_keys";
+
+export const roles = {
+  api: {
+    receives: [],
+    sends: ["jobs"],
+    writes: ["jobs", "outbox", "events", "idempotency_keys"],
+    serves: "public",
+    blobs: false,
+  },
+  orchestrator: {
+    receives: ["jobs", "stages"],
+    sends: ["jobs", "stages", "tasks"],
+    writes: ["jobs", "stages", "tasks", "outbox", "events"],
+    serves: "probes",
+    blobs: true,
+  },
+  "task-runner": {
+    receives: ["tasks"],
+    sends: ["stages"],
+    writes: ["tasks", "stages", "outbox", "runners", "events"],
+    serves: "probes",
+    blobs: true,
+  },
+  "poison-handler": { receives: ["poison"], sends: [], writes: ["events"], serves: "probes", blobs: true },
+} as const satisfies Record<string, Role>;
+export type RoleName = keyof typeof roles;

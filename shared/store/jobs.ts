@@ -1,0 +1,140 @@
+import type { JsonObject } from "../contracts/parse.ts";
+import type { ErrorRecord } from "../errors.ts";
+import type { JobStatus } from "../status.ts";
+import type { TransportName } from "../transports.ts";
+import { type Db, type Sql, withConflictRetry } from "./database.ts";
+import { type Batch, batchJson, firstSendLeaseMs } from "./outbox.ts";
+import { type ClaimedStage, insertStage, type StageSeed } from "./stages.ts";
+
+export interface Submission {
+  readonly jobId: string;
+  readonly jobType: string;
+  readonly parameters: JsonObject;
+  readonly processingPath: TransportName;
+  readonly totalStages: number;
+  readonly correlationId: string;
+}
+
+export interface SubmittedJob {
+  readonly created: boolean;
+  readonly status: JobStatus;
+  readonly processingPath: TransportName;
+  /** The start-job batch of a new job, locked for `sender`: to be sent now. Empty for a known one. */
+  readonly batches: readonly Batch[];
+}
+
+/** Inserts a job with its start hint, once; the same id again finds it and sends nothing. */
+export async function submitJob(db: Db, sender: string, submission: Submission): Promise<SubmittedJob> {
+  const { jobId, jobType, parameters, processingPath, totalStages, correlationId } = submission;
+  const [row] = await db<SubmittedJob[]>`
+    with submitted as (
+      insert into jobs (id, job_type, parameters, processing_path, total_stages, correlation_id)
+      values (${jobId}, ${jobType}, ${
+    JSON.stringify(parameters)
+  }::text::jsonb, ${processingPath}, ${totalStages}, ${correlationId})
+      on conflict (id) do nothing
+      returning *
+    ), hint as (
+      insert into outbox (batch_id, job_id, transport, queue, kind, run, sends, locked_by, locked_until)
+      select id || '-r' || run || '-start', id, processing_path, 'jobs', 'start-job', run, 1, ${sender},
+        now() + ${firstSendLeaseMs} * interval '1 ms'
+      from submitted
+      returning *
+    ), noted as (
+      insert into events (job_id, kind, details)
+      select id, 'job-submitted', jsonb_build_object('processing_path', processing_path) from submitted
+    )
+    select true as created, jobs.status, processing_path as "processingPath", json_build_array(${batchJson(db)}) as batches
+    from submitted as jobs join hint as outbox on outbox.job_id = jobs.id`;
+  if (row) return row;
+  const [known] = await db<SubmittedJob[]>`
+    select false as created, status, processing_path as "processingPath", '[]'::json as batches from jobs where id = ${jobId}`;
+  if (!known) throw new Error(`job ${jobId} was deleted while it was submitted`);
+  return known;
+}
+
+export interface JobRow {
+  readonly jobId: string;
+  readonly jobType: string;
+  readonly parameters: JsonObject;
+  readonly status: JobStatus;
+  readonly run: number;
+  readonly correlationId: string;
+  /** Sendings of its start hint. */
+  readonly startSends: number;
+}
+
+export async function findJob(db: Db, jobId: string): Promise<JobRow | null> {
+  const [job] = await db<JobRow[]>`
+    select id as "jobId", job_type as "jobType", parameters, status, run, correlation_id as "correlationId",
+      start_sends as "startSends"
+    from jobs where id = ${jobId}`;
+  return job ?? null;
+}
+
+/**
+ * Starts a queued job of this run: it becomes `processing` and its first stage is there, owned by `owner` under a lease.
+ * Null if the job is not waiting to be started (any more).
+ */
+export async function startJob(
+  sql: Sql,
+  owner: string,
+  { jobId, run, stage }: { jobId: string; run: number; stage: StageSeed },
+): Promise<ClaimedStage | null> {
+  return await withConflictRetry(() =>
+    sql.begin(async (tx) => {
+      const [job] = await tx<{ epoch: number }[]>`
+        update jobs set status = 'processing', started_at = coalesce(started_at, now()), current_stage = ${stage.number},
+          epoch = epoch + 1, updated_at = now()
+        where id = ${jobId} and run = ${run} and status = 'queued'
+        returning epoch`;
+      if (!job) return null;
+      await tx`insert into events (job_id, kind, details) values (${jobId}, 'job-started', ${tx.json({ run })})`;
+      return await insertStage(tx, owner, jobId, job.epoch, stage);
+    })
+  );
+}
+
+/** A job that waits for a type that nobody here knows, or failed for good before it could start, ends through `stopping`. */
+export async function stopJob(
+  sql: Sql,
+  { jobId, as, error }: { jobId: string; as: "failed" | "cancelled"; error: ErrorRecord | null },
+): Promise<boolean> {
+  return await withConflictRetry(() =>
+    sql.begin(async (tx) => {
+      // The job row first, tasks only in later statements: as one statement it would miss rows (protocol, rule 25).
+      const [job] = await tx`
+        update jobs set status = 'stopping', stop_as = ${as}, error = ${error && tx.json({ ...error })}, updated_at = now()
+        where id = ${jobId} and status in ('queued', 'processing')
+        returning id`;
+      if (!job) return false;
+      await tx`
+        update stages set status = ${as}, owner = null, lease_until = null, ended_at = now(),
+          error = ${error && tx.json({ ...error })}
+        where job_id = ${jobId} and discarded_at is null and status in ('planning', 'open', 'reducing')`;
+      await tx`
+        insert into events (job_id, kind, details) values (${jobId}, 'job-stopping', ${
+        tx.json({ as, error: error && { ...error } })
+      })`;
+      return true;
+    })
+  );
+}
+
+/** Ends a stopping job that has nothing open any more. Returns the jobs that ended. */
+export async function endStoppedJobs(db: Db, jobId: string | null = null): Promise<readonly string[]> {
+  const rows = await withConflictRetry(() =>
+    db<{ id: string }[]>`
+    with ended as (
+      update jobs set status = stop_as, stop_as = null, ended_at = now(), updated_at = now()
+      where status = 'stopping' and ${jobId === null ? db`true` : db`id = ${jobId}`}
+        and not exists (
+          select from stages where job_id = jobs.id and discarded_at is null and planned > completed + failed + cancelled)
+      returning id, status
+    ), noted as (
+      insert into events (job_id, kind, details) select id, 'job-ended', jsonb_build_object('status', status) from ended
+    )
+    select id from ended`
+  );
+  return rows.map(({ id }) => id);
+}

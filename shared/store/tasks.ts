@@ -1,0 +1,258 @@
+import type postgres from "postgres";
+import type { JsonObject } from "../contracts/parse.ts";
+import type { TaskOutcome } from "../contracts/stage-result.ts";
+import type { ErrorRecord } from "../errors.ts";
+import type { RetryPolicy } from "../jobs/define-task.ts";
+import { type Db, withConflictRetry } from "./database.ts";
+import { type Batch, batchJson, firstSendLeaseMs } from "./outbox.ts";
+
+/** Attempts of one task that may end in nothing (crash, lost lease) before it has failed. */
+export const maxInterruptions = 3;
+
+export interface Claim {
+  readonly taskId: number;
+  /** New at every claim, chosen by the runner; asking again with the same id is the same claim. */
+  readonly claimId: string;
+}
+
+export interface ClaimedTask extends Claim {
+  readonly attempt: number;
+  readonly index: number;
+  readonly parameters: JsonObject;
+  readonly stageId: number;
+  readonly stageNumber: number;
+  readonly taskType: string;
+  readonly jobId: string;
+  readonly correlationId: string;
+}
+
+/** `refused`: done, not due, alive elsewhere, or its job or stage is over. `unknown`: no such row. */
+export type ClaimAnswer = ClaimedTask | "refused" | "unknown";
+
+/**
+ * Claims what is pending and due in jobs that are alive, for this runner; answers in the order of the claims. A claim whose
+ * answer was lost may simply be asked for again: its id is the fence, so it finds itself and counts no second attempt.
+ */
+export async function claimTasks(db: Db, runnerId: string, claims: readonly Claim[]): Promise<readonly ClaimAnswer[]> {
+  const wanted = JSON.stringify(claims.map(({ taskId, claimId }) => ({ task_id: taskId, claim_id: claimId })));
+  const rows = await withConflictRetry(() =>
+    db<(ClaimedTask & { claimId: string; known: boolean; claimed: boolean })[]>`
+    with wanted as (
+      select * from json_to_recordset(${wanted}::text::json) as wanted(task_id bigint, claim_id text)
+    ), held as ( -- one lock order for every group, or two groups deadlock
+      select tasks.id, wanted.claim_id, tasks.status = 'processing' as again, stages.number, stages.task_type, stages.job_id,
+        jobs.correlation_id
+      from wanted
+      join tasks on tasks.id = wanted.task_id
+      join stages on stages.id = tasks.stage_id
+      join jobs on jobs.id = stages.job_id
+      where jobs.status = 'processing' and stages.status in ('planning', 'open')
+        and (tasks.status = 'pending' and coalesce(tasks.not_before <= now(), true)
+          or tasks.status = 'processing' and tasks.claim_id = wanted.claim_id)
+      order by tasks.id for update of tasks
+    ), claimed as (
+      update tasks set status = 'processing', claim_id = held.claim_id, runner_id = ${runnerId},
+        attempt = attempt + (not again)::int, claimed_at = case when again then claimed_at else now() end
+      from held where tasks.id = held.id
+      returning tasks.id, tasks.claim_id, attempt, index, parameters, stage_id, number, task_type, job_id, correlation_id
+    )
+    select wanted.claim_id as "claimId", wanted.task_id as "taskId", tasks.id is not null as known,
+      claimed.id is not null as claimed, claimed.attempt, claimed.index, claimed.parameters, claimed.stage_id as "stageId",
+      number as "stageNumber", task_type as "taskType", job_id as "jobId", correlation_id as "correlationId"
+    from wanted
+    left join tasks on tasks.id = wanted.task_id
+    left join claimed on claimed.id = wanted.task_id and claimed.claim_id = wanted.claim_id`
+  );
+  const byClaim = new Map(
+    rows.map(({ known, claimed, ...task }) => [task.claimId, claimed ? task : known ? "refused" : "unknown"] as const),
+  );
+  return claims.map(({ claimId }) => byClaim.get(claimId) ?? "unknown");
+}
+
+/** How an attempt ended, as its runner says. */
+export type AttemptEnd =
+  & Claim
+  & (
+    | { readonly outcome: "completed"; readonly result: JsonObject }
+    | { readonly outcome: "completed"; readonly resultRef: string }
+    /** A permanent error spends the whole budget at once. */
+    | { readonly outcome: "failed"; readonly error: ErrorRecord; readonly permanent: boolean; readonly retry: RetryPolicy }
+    /** This process doesn't know the task's type; another may. */
+    | { readonly outcome: "deferred"; readonly error: ErrorRecord; readonly retry: RetryPolicy }
+    /** Not run to its end: the process is going. Neither a failure nor an interruption. */
+    | { readonly outcome: "released" }
+  );
+
+/** What the end of attempts came to. */
+export interface EndedAttempts {
+  /** The attempts that were recorded, by claim id; others had lost their fence and changed nothing. */
+  readonly recorded: ReadonlyMap<string, "completed" | "failed" | "cancelled" | "pending">;
+  /** Stage-complete batches of barriers that this opened, locked for `sender`: to be sent now. */
+  readonly batches: readonly Batch[];
+}
+
+/** Records how attempts ended that still hold their fence. A repeated or fenced-out end changes nothing. */
+export async function recordAttempts(db: Db, sender: string, ends: readonly AttemptEnd[]): Promise<EndedAttempts> {
+  const rows = JSON.stringify(ends.map((end) => ({
+    task_id: end.taskId,
+    claim_id: end.claimId,
+    outcome: end.outcome,
+    ...("result" in end && { result: end.result }),
+    ...("resultRef" in end && { result_ref: end.resultRef }),
+    ...("error" in end && { error: end.error }),
+    ...("retry" in end && {
+      bound: "permanent" in end && end.permanent ? 0 : end.retry.maxFailures,
+      backoff_ms: end.retry.backoffMs,
+      max_backoff_ms: end.retry.maxBackoffMs,
+    }),
+  })));
+  return await endTasks(
+    db,
+    sender,
+    db`
+    ending as (
+      select * from json_to_recordset(${rows}::text::json) as ending(task_id bigint, claim_id text, outcome text, result jsonb,
+        result_ref text, error jsonb, bound integer, backoff_ms float, max_backoff_ms float)
+    ), held as (
+      select tasks.id, tasks.stage_id, tasks.claim_id,
+        case when outcome = 'completed' then 'completed' when outcome = 'released' then 'pending'
+          when outcome = 'failed' and failures + 1 >= bound or outcome = 'deferred' and deferrals + 1 >= bound then 'failed'
+          else 'pending' end as to_status,
+        ending.result, ending.result_ref, ending.error,
+        (outcome = 'failed')::int as failure, 0 as interruption, (outcome = 'deferred')::int as deferral,
+        coalesce(least(max_backoff_ms, backoff_ms * 2 ^ (failures + deferrals)) * (0.5 + random()), 0) as delay_ms,
+        case outcome when 'failed' then 'task-attempt-failed' when 'deferred' then 'task-deferred' end as event
+      from ending join tasks on tasks.id = ending.task_id
+      where tasks.status = 'processing' and tasks.claim_id = ending.claim_id
+      order by tasks.id for update of tasks
+    )`,
+  );
+}
+
+/** Frees attempts whose runner's lease expired, or which outlived their time-out by `graceMs`; at most `limit` of them. */
+export async function interruptTasks(
+  db: Db,
+  sender: string,
+  options: { graceMs: number; limit: number },
+): Promise<EndedAttempts> {
+  const error: ErrorRecord = {
+    code: "interrupted",
+    message: "the attempt ended in nothing: its runner died, hung or lost its lease",
+  };
+  return await endTasks(
+    db,
+    sender,
+    db`
+    held as (
+      select tasks.id, tasks.stage_id, tasks.claim_id,
+        case when tasks.interruptions + 1 >= ${maxInterruptions} then 'failed' else 'pending' end as to_status,
+        null::jsonb as result, null::text as result_ref, ${JSON.stringify(error)}::text::jsonb as error,
+        0 as failure, 1 as interruption, 0 as deferral, 0 as delay_ms, 'task-interrupted' as event
+      from tasks join stages on stages.id = tasks.stage_id left join runners on runners.id = tasks.runner_id
+      where tasks.status = 'processing'
+        and (coalesce(runners.lease_until < now(), true)
+          or claimed_at < now() - (stages.timeout_ms + ${options.graceMs}) * interval '1 ms')
+      order by tasks.id limit ${options.limit} for update of tasks skip locked
+    )`,
+  );
+}
+
+/** Closes a slice of the open tasks of a job that is stopping. Returns how many it closed. */
+export async function cancelTasks(db: Db, sender: string, jobId: string, limit: number): Promise<number> {
+  const { recorded } = await endTasks(
+    db,
+    sender,
+    db`
+    held as (
+      select tasks.id, tasks.stage_id, coalesce(tasks.claim_id, tasks.id::text) as claim_id, 'cancelled' as to_status,
+        null::jsonb as result, null::text as result_ref, null::jsonb as error,
+        0 as failure, 0 as interruption, 0 as deferral, 0 as delay_ms, null::text as event
+      from tasks join stages on stages.id = tasks.stage_id join jobs on jobs.id = stages.job_id
+      where jobs.id = ${jobId} and jobs.status = 'stopping' and tasks.status in ('pending', 'processing')
+      order by tasks.id limit ${limit} for update of tasks
+    )`,
+  );
+  return recorded.size;
+}
+
+/**
+ * The one terminal path: every way an attempt or a task ends goes through this statement. `held` names the rows, locked in the
+ * order of their ids and guarded by the caller, and what becomes of them; the rest (row, counters, barrier, outbox, events)
+ * follows in the same transaction. The barrier is decided from the counters of the locked stage row (protocol, rules 7 to 9).
+ */
+async function endTasks(db: Db, sender: string, held: postgres.PendingQuery<postgres.Row[]>): Promise<EndedAttempts> {
+  const opens = db`stages.status = 'open' and sealed and planned = stages.completed + counted.completed
+    + stages.failed + counted.failed + stages.cancelled + counted.cancelled`;
+  const [row] = await withConflictRetry(() =>
+    db<{ recorded: [string, "completed"][] | null; batches: Batch[] | null }[]>`
+    with ${held}, moved as (
+      update tasks set
+        status = to_status, claim_id = null, runner_id = null,
+        result = held.result, result_ref = held.result_ref, error = coalesce(held.error, tasks.error),
+        result_attempt = case when to_status = 'completed' then attempt end,
+        failures = failures + failure, interruptions = interruptions + interruption, deferrals = deferrals + deferral,
+        not_before = case when to_status = 'pending' then now() + delay_ms * interval '1 ms' end,
+        outbox_id = case when to_status = 'pending' then nextval('outbox_id_seq') else outbox_id end,
+        ended_at = case when to_status <> 'pending' then now() end
+      from held where tasks.id = held.id
+      returning tasks.id, tasks.stage_id, held.claim_id, tasks.status, index, attempt, not_before, outbox_id, event, tasks.error
+    ), counted as (
+      select stage_id, count(*) filter (where status = 'completed')::int as completed,
+        count(*) filter (where status = 'failed')::int as failed, count(*) filter (where status = 'cancelled')::int as cancelled
+      from moved where status <> 'pending' group by stage_id
+    ), locked as (
+      select id from stages where id in (select stage_id from counted) order by id for no key update
+    ), counting as (
+      update stages set
+        completed = stages.completed + counted.completed, failed = stages.failed + counted.failed,
+        cancelled = stages.cancelled + counted.cancelled,
+        status = case when ${opens} then 'reducing' else status end,
+        barrier_opened = case when ${opens} then run else barrier_opened end,
+        reducing_at = case when ${opens} then now() else reducing_at end,
+        hinted_at = case when ${opens} then now() else hinted_at end
+      from locked join counted on counted.stage_id = locked.id
+      where stages.id = locked.id
+      returning stages.id, stages.status, run, job_id, number
+    ), inserted as (
+      insert into outbox (id, batch_id, job_id, stage_id, transport, queue, kind, run, task_ids, urgent, not_before)
+      select outbox_id, job_id || '-s' || number || '-r' || stages.run || '-t' || index || '-a' || attempt, job_id, stages.id,
+        processing_path, stages.queue, 'tasks', stages.run, array[moved.id],
+        -- interrupted or released: it goes ahead of what waits for room in the send window, in which it had its own
+        moved.not_before <= now(), case when moved.not_before <= now() then stages.created_at else moved.not_before end
+      from moved join stages on stages.id = moved.stage_id join jobs on jobs.id = job_id
+      where moved.status = 'pending'
+      on conflict (batch_id) do nothing
+    ), opened as (
+      insert into outbox (batch_id, job_id, stage_id, transport, queue, kind, run, sends, locked_by, locked_until)
+      select job_id || '-s' || number || '-r' || counting.run || '-complete', job_id, counting.id, processing_path, 'stages',
+        'stage', counting.run, 1, ${sender}, now() + ${firstSendLeaseMs} * interval '1 ms'
+      from counting join jobs on jobs.id = job_id where counting.status = 'reducing'
+      on conflict (batch_id) do nothing
+      returning *
+    ), noted as (
+      insert into events (job_id, stage_id, task_id, kind, details)
+      select job_id, moved.stage_id, moved.id, event,
+        jsonb_build_object('status', moved.status, 'attempt', attempt, 'error', moved.error)
+      from moved join stages on stages.id = moved.stage_id where event is not null
+      union all
+      select job_id, stage_id, null, 'barrier-opened', jsonb_build_object('run', run) from opened
+    )
+    select (select json_agg(json_build_array(claim_id, status)) from moved) as recorded,
+      (select json_agg(${batchJson(db)}) from opened as outbox join jobs on jobs.id = outbox.job_id) as batches`
+  );
+  return { recorded: new Map(row?.recorded), batches: row?.batches ?? [] };
+}
+
+/** The outcomes of a stage's tasks in the order of their indexes, a page at a time. Large results are still references. */
+export async function* readOutcomes(db: Db, stageId: number): AsyncGenerator<TaskOutcome & { resultRef: string | null }> {
+  const pageSize = 1000;
+  for (let after = -1;;) {
+    const page = await db<(TaskOutcome & { resultRef: string | null })[]>`
+      select index, status, result, error, result_ref as "resultRef" from tasks
+      where stage_id = ${stageId} and index > ${after} order by index limit ${pageSize}`;
+    yield* page;
+    const last = page.at(-1);
+    if (!last || page.length < pageSize) return;
+    after = last.index;
+  }
+}

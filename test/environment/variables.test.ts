@@ -1,0 +1,54 @@
+import { readFile } from "node:fs/promises";
+import * as v from "valibot";
+import { expect, test } from "vitest";
+import { loadDevSettings } from "../../dev/stack/settings.ts";
+import { loadConfig as loadApiConfig } from "../../services/api/config.ts";
+import { loadConfig as loadOrchestratorConfig } from "../../services/orchestrator/config.ts";
+import { loadConfig as loadRunnerConfig } from "../../services/task-runner/config.ts";
+
+const readers = {
+  api: loadApiConfig,
+  orchestrator: loadOrchestratorConfig,
+  "task-runner": loadRunnerConfig,
+};
+
+const DenoConfig = v.object({ tasks: v.record(v.string(), v.string()) });
+
+/** The variables that a process asks its environment for. */
+function variablesOf(load: (environment: Record<string, string | undefined>) => unknown): readonly string[] {
+  const asked = new Set<string>();
+  const environment: Record<string, string | undefined> = { DATABASE_URL: "postgres://localhost/x", TRANSPORTS: "bullmq" };
+  load(
+    new Proxy(environment, {
+      get(target, name) {
+        asked.add(String(name));
+        return target[String(name)];
+      },
+      has(target, name) {
+        asked.add(String(name));
+        return name in target;
+      },
+    }),
+  );
+  return [...asked].sort();
+}
+
+test.each(Object.entries(readers))(
+  "`deno task %s` may read what the role reads, and what Azure's credentials do",
+  async (role, load) => {
+    const { tasks } = v.parse(DenoConfig, JSON.parse(await readFile("deno.json", "utf8")));
+    const task = tasks[role] ?? "";
+    const allowed = /--allow-env=(\S+)/.exec(task)?.[1]?.split(",") ?? [];
+    const azure = ["AZURE_*", "IDENTITY_ENDPOINT", "IDENTITY_HEADER"];
+    const own = variablesOf(load).filter((name) => !name.startsWith("AZURE_"));
+    expect(allowed.toSorted()).toEqual([...own, ...azure].sort());
+    expect(task).not.toMatch(/--allow-(all|run|ffi)|-A\b/);
+  },
+);
+
+test(".env.example names every variable", async () => {
+  const text = await readFile(".env.example", "utf8");
+  const named = new Set([...text.matchAll(/^#?([A-Z_]+)=/gm)].map(([, name]) => name));
+  const read = [...Object.values(readers), loadDevSettings].flatMap(variablesOf);
+  expect([...named].sort()).toEqual([...new Set(read)].sort());
+});

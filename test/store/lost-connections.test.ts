@@ -1,0 +1,38 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { expect } from "vitest";
+import { openDatabase, retryWhileAway } from "../../shared/store/database.ts";
+import { test } from "../support/database.ts";
+
+test("a pool whose connections are ended again and again answers everything, in statements and in transactions", async ({ sql, database }) => {
+  const pool = openDatabase(database.url, { applicationName: "lost-connections", max: 6 });
+  const signal = AbortSignal.timeout(60_000);
+  let ended = 0;
+  let answered = false;
+  const ending = (async () => {
+    while (!answered) {
+      await sleep(50);
+      const rows = await sql`
+        select pg_terminate_backend(pid) from pg_stat_activity
+        where application_name = 'sluice-lost-connections' and datname = current_database()`;
+      ended += rows.length;
+    }
+  })();
+  const answers = await Promise.all(Array.from({ length: 12 }, async (_, worker) => {
+    let sum = 0;
+    for (let round = 0; round < 200; round++) {
+      sum += await retryWhileAway(async () => {
+        if (worker % 2 === 0) return Number((await pool`select ${round}::int as n`)[0]?.n);
+        return await pool.begin(async (tx) => {
+          await tx`select pg_sleep(0.002)`;
+          return Number((await tx`select ${round}::int as n`)[0]?.n);
+        });
+      }, signal);
+    }
+    return sum;
+  }));
+  answered = true;
+  await ending;
+  await pool.end({ timeout: 5 });
+  expect(ended).toBeGreaterThan(10);
+  expect(answers).toEqual(Array(12).fill(19_900)); // 0 + 1 + … + 199
+});
