@@ -47,7 +47,7 @@ describe("the nth call fails, for each n along one job", () => {
     expect(await findViolations(sql)).toEqual([]);
   }
 
-  test.each<StatementFault>(["drop", "lose-answer"])("a statement of the store: %s", async (fault) => {
+  test.each<StatementFault>(["drop", "lose-answer", "cut-answer"])("a statement of the store: %s", async (fault) => {
     let struck = 0;
     for (let n = 1; n <= 30; n++) {
       proxy.setFault((statement) => {

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "vitest";
 import { openDatabase, retryWhileAway } from "../../shared/store/database.ts";
 import { test } from "../support/database.ts";
+import { startPostgresProxy } from "../support/postgres-proxy.ts";
 
 test("a pool whose connections are ended again and again answers everything, in statements and in transactions", async ({ sql, database }) => {
   const pool = openDatabase(database.url, { applicationName: "lost-connections", max: 6 });
@@ -35,4 +36,18 @@ test("a pool whose connections are ended again and again answers everything, in 
   await pool.end({ timeout: 5 });
   expect(ended).toBeGreaterThan(10);
   expect(answers).toEqual(Array(12).fill(19_900)); // 0 + 1 + … + 199
+});
+
+test("an answer that breaks off behind its first row is lost whole, and leaves nothing to the answers that follow", async ({ database }) => {
+  const proxy = await startPostgresProxy(database.url);
+  const pool = openDatabase(proxy.url, { applicationName: "lost-connections", max: 1 });
+  const rowsOf = async () => [...await pool`select n from generate_series(1, 3) as n`];
+  const whole = [{ n: 1 }, { n: 2 }, { n: 3 }];
+  expect(await rowsOf()).toEqual(whole);
+  proxy.setFault((n) => (n === 1 ? "cut-answer" : undefined));
+  await expect(rowsOf()).rejects.toThrow("CONNECTION_CLOSED");
+  expect(await rowsOf()).toEqual(whole);
+  expect(await rowsOf()).toEqual(whole);
+  await pool.end({ timeout: 5 });
+  await proxy.stop();
 });

@@ -1,8 +1,8 @@
 import { connect, createServer, type Socket } from "node:net";
 import type { AddressInfo } from "node:net";
 
-/** What becomes of a statement: its connection ends before the server has seen it, or after, its answer lost. */
-export type StatementFault = "drop" | "lose-answer";
+/** What becomes of a statement: its connection ends before the server has seen it, or after, its answer lost, whole or behind the first row. */
+export type StatementFault = "drop" | "lose-answer" | "cut-answer";
 
 export interface PostgresProxy {
   /** The target's URL, but for host and port. */
@@ -16,6 +16,18 @@ export interface PostgresProxy {
 
 /** Protocol 3.0, in the first frame of a connection; others ask for encryption. */
 const startupCode = 196608;
+
+/** Where the first DataRow of an answer ends, or where its ReadyForQuery begins; undefined as long as neither is there. */
+function endOfFirstRow(answer: Buffer): number | undefined {
+  for (let start = 0; start + 5 <= answer.length;) {
+    const type = String.fromCharCode(answer[start] ?? 0);
+    const end = start + 1 + answer.readUInt32BE(start + 1);
+    if (type === "Z") return start;
+    if (type === "D" && end <= answer.length) return end;
+    start = end;
+  }
+  return undefined;
+}
 
 /** A TCP proxy in front of a real PostgreSQL that breaks connections at chosen statements. */
 export async function startPostgresProxy(targetUrl: string): Promise<PostgresProxy> {
@@ -39,6 +51,7 @@ export async function startPostgresProxy(targetUrl: string): Promise<PostgresPro
     let pending = Buffer.alloc(0);
     let started = false;
     let answersLost = false;
+    let answerCut = false;
     client.on("data", (chunk: Buffer) => {
       pending = Buffer.concat([pending, chunk]);
       for (;;) {
@@ -57,11 +70,19 @@ export async function startPostgresProxy(targetUrl: string): Promise<PostgresPro
           answersLost = true;
           setTimeout(() => client.destroy(), 30);
         }
+        if (found === "cut-answer") answerCut = true;
         upstream.write(frame);
       }
     });
+    let answer = Buffer.alloc(0);
     upstream.on("data", (chunk: Buffer) => {
-      if (!answersLost) client.write(chunk);
+      if (answersLost) return;
+      if (!answerCut) return void client.write(chunk);
+      answer = Buffer.concat([answer, chunk]);
+      const end = endOfFirstRow(answer);
+      if (end === undefined) return;
+      answersLost = true;
+      client.end(answer.subarray(0, end));
     });
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
