@@ -28,6 +28,8 @@ export interface CrashReport {
   /** Kills that struck a process with work in flight. */
   readonly inFlight: number;
   readonly jobs: number;
+  /** Those of `n` greetings among them. */
+  readonly largeJobs: number;
   readonly interruptedTasks: number;
   /** From a kill until a task that it interrupted ran again, in milliseconds. */
   readonly longestInterruptionMs: number;
@@ -40,6 +42,7 @@ const maxInterruptionMs = 30_000;
 interface Job {
   readonly jobId: string;
   readonly name: string;
+  readonly n: number;
 }
 
 /**
@@ -74,18 +77,34 @@ export async function runCrashes({ broker, seed, kills, n, jobsAtOnce }: CrashOp
   let interruptedTasks = 0;
   let longestInterruptionMs = 0;
 
-  async function submitJobs(): Promise<void> {
+  /** Keeps so many large jobs open. */
+  async function submitLargeJobs(): Promise<void> {
     for (let serial = 0; !done.signal.aborted; serial++) {
-      while (!done.signal.aborted && (await readOpenJobs(sql)) >= jobsAtOnce) await sleep(50);
+      while (!done.signal.aborted && (await countOpenJobs(sql, n)) >= jobsAtOnce) await sleep(50);
       if (done.signal.aborted) return;
-      const name = `seed ${seed} job ${serial}`;
-      const [jobId, ...copies] = await Promise.all([submit(name), submit(name), submit(name)]);
-      expect(copies).toEqual([jobId, jobId]);
-      jobs.push({ name, jobId });
+      await submitTogether({ name: `seed ${seed} job ${serial}`, n }, 3);
     }
   }
 
-  async function submit(name: string): Promise<string> {
+  /** Keeps the api at work, with small jobs and with copies of what it knows already. */
+  async function submitSmallJobs(): Promise<void> {
+    for (let serial = 0; !done.signal.aborted; serial++) {
+      await submitTogether({ name: `seed ${seed} small job ${serial}`, n: 2 }, 2);
+      for (let copies = 0; copies < 10 && !done.signal.aborted; copies++) {
+        const known = jobs[random.integer(jobs.length)];
+        if (known) expect(await submit(known)).toBe(known.jobId);
+        await sleep(random.integer(20));
+      }
+    }
+  }
+
+  async function submitTogether(job: Omit<Job, "jobId">, times: number): Promise<void> {
+    const [jobId = "", ...copies] = await Promise.all(Array.from({ length: times }, () => submit(job)));
+    expect(copies).toEqual(copies.map(() => jobId));
+    jobs.push({ ...job, jobId });
+  }
+
+  async function submit({ name, n }: Omit<Job, "jobId">): Promise<string> {
     for (;;) {
       const api = processes.find((candidate) => candidate?.role === "api");
       if (!api) {
@@ -123,9 +142,9 @@ export async function runCrashes({ broker, seed, kills, n, jobsAtOnce }: CrashOp
     return row?.work ?? 0;
   }
 
-  /** Stops the process at moments of chance until one finds it at work; false if none does within a second. */
+  /** Stops the process at moments of chance until one finds it at work; false if none does in a while. */
   async function catchAtWork(victim: RoleProcess): Promise<boolean> {
-    for (const giveUpAt = performance.now() + 1_000; performance.now() < giveUpAt;) {
+    for (const giveUpAt = performance.now() + 300; performance.now() < giveUpAt;) {
       victim.signal("SIGCONT");
       await sleep(random.integer(20));
       victim.signal("SIGSTOP");
@@ -152,7 +171,7 @@ export async function runCrashes({ broker, seed, kills, n, jobsAtOnce }: CrashOp
         continue;
       }
       const atWork = await catchAtWork(victim);
-      if ((!atWork && tries < 10) || await isAtItsBound(victim)) {
+      if ((!atWork && tries < 30) || await isAtItsBound(victim)) {
         victim.signal("SIGCONT");
         continue;
       }
@@ -202,16 +221,16 @@ export async function runCrashes({ broker, seed, kills, n, jobsAtOnce }: CrashOp
   }
 
   try {
-    const background = Promise.all([submitJobs(), submitJobs(), watchInterruptions()]);
+    const background = Promise.all([submitLargeJobs(), submitLargeJobs(), submitSmallJobs(), watchInterruptions()]);
     background.catch(() => {});
     for (let kill = 0; kill < kills; kill++) {
       await killOne();
-      await sleep(random.integer(1_000));
+      await sleep(random.integer(500));
     }
     await Promise.all(restarts);
     done.abort();
     await background;
-    for (const { jobId, name } of jobs) {
+    for (const { jobId, name, n } of jobs) {
       const job = await whenEnded(sql, jobId, 60_000);
       expect(job, name).toMatchObject({ status: "completed", error: null, result: { greetings: n, replies: n } });
       await expectGreetings(sql, jobId, n, name);
@@ -222,6 +241,7 @@ export async function runCrashes({ broker, seed, kills, n, jobsAtOnce }: CrashOp
       kills: killed,
       inFlight,
       jobs: jobs.length,
+      largeJobs: jobs.filter((job) => job.n === n).length,
       interruptedTasks,
       longestInterruptionMs: Math.round(longestInterruptionMs),
     };
@@ -236,9 +256,10 @@ export async function runCrashes({ broker, seed, kills, n, jobsAtOnce }: CrashOp
   }
 }
 
-async function readOpenJobs(sql: Sql): Promise<number> {
+async function countOpenJobs(sql: Sql, n: number): Promise<number> {
   const [row] = await retryWhileAway(
-    () => sql<{ open: number }[]>`select count(*)::int as open from jobs where ended_at is null`,
+    () =>
+      sql<{ open: number }[]>`select count(*)::int as open from jobs where ended_at is null and (parameters ->> 'n')::int = ${n}`,
     AbortSignal.timeout(60_000),
   );
   return row?.open ?? 0;
