@@ -9,16 +9,13 @@ export const Integer = (minimum: number, maximum: number, fallback: number) =>
     v.pipe(v.string(), v.regex(/^\d+$/, "must be a whole number"), v.transform(Number), v.minValue(minimum), v.maxValue(maximum)),
     String(fallback),
   );
-export const Flag = (fallback: boolean) =>
-  v.optional(
-    v.pipe(
-      v.string(),
-      v.toLowerCase(),
-      v.picklist(["true", "false"], "must be true or false"),
-      v.transform((text) => text === "true"),
-    ),
-    String(fallback),
-  );
+export const TrueOrFalse = v.pipe(
+  v.string(),
+  v.toLowerCase(),
+  v.picklist(["true", "false"], "must be true or false"),
+  v.transform((text) => text === "true"),
+);
+export const Flag = (fallback: boolean) => v.optional(TrueOrFalse, String(fallback));
 export const Text = v.pipe(v.string(), v.trim(), v.minLength(1, "is set but empty"));
 const Url = (...protocols: string[]) =>
   v.pipe(

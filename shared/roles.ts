@@ -7,13 +7,22 @@ export interface Role {
   readonly blobs: boolean;
 }
 export type QueueKind = "jobs" | "stages" | "tasks" | "poison";
-export type Table = "jobs" | "stages" | "tasks" | "outbox" | "runners" | "events" | "leases" | "idempotency_keys";
+export type Table =
+  | "jobs"
+  | "stages"
+  | "tasks"
+  | "outbox"
+  | "runners"
+  | "events"
+  | "leases"
+  | "idempotency_keys"
+  | "routing_rules";
 
 export const roles = {
   api: {
     receives: [],
     sends: ["jobs"],
-    writes: ["jobs", "outbox", "events", "idempotency_keys"],
+    writes: ["jobs", "outbox", "events", "idempotency_keys", "routing_rules"],
     serves: "public",
     blobs: false,
   },

@@ -15,9 +15,13 @@ import { isLocal } from "./admin.ts";
 import { answerProblem, describeProblem, Problem } from "./problem.ts";
 import { logRequests } from "./request-log.ts";
 import { createReadinessCheck } from "../../shared/readiness.ts";
+import { createRouter } from "./routing.ts";
 import { createHealthRoutes } from "./routes/health.ts";
 import { createJobRoutes } from "./routes/jobs.ts";
+import { createQueueRoutes } from "./routes/queues.ts";
 import { createRecordRoutes } from "./routes/records.ts";
+import { createRehomeRoutes } from "./routes/rehome.ts";
+import { createRoutingRoutes } from "./routes/routing.ts";
 import { createSchemaRoutes } from "./routes/schema.ts";
 
 export const maxBodyBytes = 1024 * 1024;
@@ -30,8 +34,14 @@ export interface ApiDependencies {
   readonly log: Logger;
   /** Who holds the locks of what this process sends: new at each start. */
   readonly sender: string;
-  /** Where jobs go whose client doesn't say. Default: the first of `transports`. */
+  /** Those that take new jobs. Default: all of `transports`. */
+  readonly accepting?: readonly TransportName[];
+  /** Where jobs go whose client doesn't say. Default: the first of `accepting`. */
   readonly defaultTransport?: TransportName | undefined;
+  /** Where new jobs go while the broker they were for is away. */
+  readonly fallbackTransport?: TransportName | undefined;
+  /** Whether a broker is known to be away. Default: none is. */
+  readonly isAway?: (transport: TransportName) => boolean;
   readonly allowSchemaRedeploy?: boolean;
   /** Admin routes answer to anybody, not only on the loopback address. */
   readonly allowAdminRoutes?: boolean;
@@ -42,9 +52,12 @@ export interface ApiDependencies {
 /** The public HTTP API, on web standards alone: it needs no server to be asked. */
 export function createApp(dependencies: ApiDependencies): Hono {
   const { sql, transports, jobs, log, sender, remoteAddress = () => undefined } = dependencies;
-  const enabled = [...transports.keys()];
-  const fallback = dependencies.defaultTransport ?? enabled[0];
-  if (fallback === undefined) throw new Error("no transport is enabled");
+  const accepting = dependencies.accepting ?? [...transports.keys()];
+  const defaultTransport = dependencies.defaultTransport ?? accepting[0];
+  if (defaultTransport === undefined) throw new Error("no transport is enabled");
+  const { fallbackTransport: fallback, isAway = () => false } = dependencies;
+  const router = createRouter(sql, { accepting, defaultTransport, fallback, isAway });
+  const isAdminAllowed = (context: Context) => dependencies.allowAdminRoutes || isLocal(context, remoteAddress(context));
   const queueNames = listQueueNames(transports, jobs);
 
   const app = new Hono();
@@ -74,7 +87,7 @@ export function createApp(dependencies: ApiDependencies): Hono {
 
   app.route("/", createProbes(createReadinessCheck({ sql, log })));
   app.route("/api/health", createHealthRoutes({ sql, transports, queueNames, log }));
-  app.route("/api/jobs", createJobRoutes({ sql, transports, jobs, sender, routing: { enabled, fallback } }));
+  app.route("/api/jobs", createJobRoutes({ sql, transports, jobs, sender, router }));
   app.route("/api/db", createRecordRoutes({ sql }));
   app.route(
     "/api/db/schema",
@@ -83,9 +96,12 @@ export function createApp(dependencies: ApiDependencies): Hono {
       transports,
       queueNames,
       allowSchemaRedeploy: dependencies.allowSchemaRedeploy ?? false,
-      isAdminAllowed: (context) => dependencies.allowAdminRoutes || isLocal(context, remoteAddress(context)),
+      isAdminAllowed,
     }),
   );
+  app.route("/api/admin/routing", createRoutingRoutes({ sql, jobs, router, isAdminAllowed }));
+  app.route("/api/admin/queue", createQueueRoutes({ sql, transports, queueNames, router, log }));
+  app.route("/api/admin/rehome", createRehomeRoutes({ sql, transports, isAdminAllowed }));
   return app;
 }
 

@@ -9,13 +9,15 @@ import { stopSignal } from "../../shared/stop-signal.ts";
 import { openDatabase } from "../../shared/store/database.ts";
 import { closeTransports, openTransports } from "../../shared/transport/open-transports.ts";
 import { createApp } from "./app.ts";
+import { createCircuits } from "./circuits.ts";
 import { loadConfig } from "./config.ts";
 
 const config = loadConfig(process.env);
 const log = createLogger("api", config.LOG_LEVEL);
 const signal = stopSignal();
 const sql = openDatabase(config.DATABASE_URL, { applicationName: "api", max: 20 });
-const transports = openTransports(config);
+const opened = openTransports(config);
+const { transports, isAway } = createCircuits(opened, { log, signal });
 const id = createId("api");
 const app = createApp({
   sql,
@@ -23,7 +25,10 @@ const app = createApp({
   jobs: createJobCatalog(allJobs),
   log,
   sender: id,
-  defaultTransport: config.DEFAULT_TRANSPORT,
+  accepting: config.accepting,
+  defaultTransport: config.defaultTransport,
+  fallbackTransport: config.FALLBACK_TRANSPORT,
+  isAway,
   allowSchemaRedeploy: config.ALLOW_SCHEMA_REDEPLOY,
   allowAdminRoutes: config.ALLOW_ADMIN_ROUTES,
   remoteAddress: (context) => getConnInfo(context).remote.address,
@@ -34,7 +39,7 @@ try {
   if (!signal.aborted) await once(signal, "abort");
 } finally {
   await Promise.race([server.close(), sleep(config.GRACE_MS, undefined, { ref: false })]);
-  await closeTransports(transports);
+  await closeTransports(opened);
   await sql.end({ timeout: 5 });
   log.info("api drained");
 }

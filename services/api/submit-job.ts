@@ -11,8 +11,9 @@ import type { Batch } from "../../shared/store/outbox.ts";
 import { countLiveRunners } from "../../shared/store/runners.ts";
 import { createMessages, queueName, sendBatches, type Transports } from "../../shared/transport/send-batches.ts";
 import type { TransportName } from "../../shared/transports.ts";
-import { chooseTransport, type EnabledTransports } from "./choose-transport.ts";
+import { chooseRoute, readNamedTransport, type Route } from "./choose-transport.ts";
 import { Problem } from "./problem.ts";
+import type { Router } from "./routing.ts";
 import { withTimeLimit } from "../../shared/time-limit.ts";
 
 /** How long a request waits for its message to be sent, and for what is only good to know. */
@@ -23,12 +24,14 @@ export interface SubmitDependencies {
   readonly transports: Transports;
   /** Who holds the locks of what this process sends. */
   readonly sender: string;
-  readonly routing: EnabledTransports;
+  readonly router: Router;
 }
 
 export interface SubmitRequest {
   readonly job: JobDefinition;
   readonly body: unknown;
+  /** What the address of the request says about the transport. */
+  readonly onServiceBus: boolean;
   readonly idempotencyKey: string | undefined;
   readonly correlationId: string;
   readonly log: Logger;
@@ -40,6 +43,9 @@ export interface QueueInfo {
   readonly queue_name: string | null;
   readonly transport: TransportName;
   readonly processing_path: TransportName;
+  readonly queue_mode: TransportName;
+  /** The broker that was chosen was away when the job came: it is on the fallback transport. */
+  readonly fallback_mode: boolean;
   /** Of the message this request sent. */
   readonly message_id: string | null;
   readonly warning?: string;
@@ -55,13 +61,19 @@ export interface SubmitAnswer {
 
 /** Commits the job with its start hint, and only then sends that: from the commit on, nothing can fail the request. */
 export async function acceptSubmission(dependencies: SubmitDependencies, request: SubmitRequest): Promise<SubmitAnswer> {
-  const { sql, sender, routing } = dependencies;
+  const { sql, sender, router } = dependencies;
   const { job, body, idempotencyKey, correlationId, log } = request;
-  const submission = parseSubmission(job.params, body);
-  const { parameters, repeat } = submission;
-  const { transport, named } = chooseTransport(submission, routing);
-  const jobId = computeJobId({ jobType: job.type, parameters, transport: named, repeat });
-  const row = { jobId, jobType: job.type, parameters, processingPath: transport, totalStages: job.stages.length, correlationId };
+  const { jobId, parameters, route } = await routeSubmission(router, request);
+  const row = {
+    jobId,
+    jobType: job.type,
+    parameters,
+    processingPath: route.transport,
+    routedBy: route.routedBy,
+    fallbackFrom: route.fallbackFrom,
+    totalStages: job.stages.length,
+    correlationId,
+  };
   const submitted = idempotencyKey === undefined
     ? { jobId, ...await withConflictRetry(() => submitJob(sql, sender, row)) }
     : await submitJobUnderKey(sql, sender, {
@@ -79,9 +91,28 @@ export async function acceptSubmission(dependencies: SubmitDependencies, request
   return { jobId: submitted.jobId, created, status, parameters, queueInfo: await sendStart(dependencies, submitted, log) };
 }
 
+/** Where a submission would go, and under which id. Throws ContractError or Problem if it would be refused. */
+export async function routeSubmission(
+  router: Router,
+  { job, body, onServiceBus }: Pick<SubmitRequest, "job" | "body" | "onServiceBus">,
+): Promise<{ readonly jobId: string; readonly parameters: JsonObject; readonly route: Route; readonly estimatedTasks?: number }> {
+  const { parameters, repeat, transport, useServiceBus } = parseSubmission(job.params, body);
+  if (onServiceBus && useServiceBus === false) {
+    throw new ContractError("invalid-message", [{
+      field: "use_service_bus",
+      message: "must not be false for a job type that is on Service Bus",
+    }]);
+  }
+  const named = readNamedTransport({ transport, useServiceBus: onServiceBus ? true : useServiceBus }, router.accepting);
+  const jobId = computeJobId({ jobType: job.type, parameters, transport: named, repeat });
+  const estimatedTasks = job.estimateTasks?.(parameters);
+  const route = chooseRoute({ jobId, jobType: job.type, named, estimatedTasks }, await router.current());
+  return { jobId, parameters, route, ...(estimatedTasks !== undefined && { estimatedTasks }) };
+}
+
 async function sendStart(
   { sql, sender, transports }: SubmitDependencies,
-  { jobId, created, batches, processingPath }: SubmittedJob & { readonly jobId: string },
+  { jobId, created, batches, processingPath, fallbackFrom }: SubmittedJob & { readonly jobId: string },
   log: Logger,
 ): Promise<QueueInfo> {
   const send = async () =>
@@ -102,6 +133,8 @@ async function sendStart(
     queue_name: queues ? queueName(queues, "jobs") : null,
     transport: processingPath,
     processing_path: processingPath,
+    queue_mode: processingPath,
+    fallback_mode: fallbackFrom !== null,
     message_id: queued ? firstMessageId(batches) : null,
     ...(runners === 0 && { warning: `no task-runner serves ${processingPath} at the moment; the job waits for one` }),
   };

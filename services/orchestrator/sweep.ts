@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { moveStrayBatches } from "../../shared/store/rehome.ts";
 import { runnerLeaseMs } from "../../shared/store/runners.ts";
 import { openBarrier } from "../../shared/store/stages.ts";
 import {
@@ -70,6 +71,10 @@ export function createSweep(orchestrator: Orchestrator, { intervalMs, graceMs }:
     }],
     ["stuck stages", async () => {
       for (const stageId of await findStuckStages(sql)) await sendBatches(sender, await openBarrier(sql, id, stageId));
+    }],
+    ["batches of rehomed jobs", async () => {
+      const batches = await moveStrayBatches(sql);
+      if (batches > 0) log.warn({ batches }, "stray batches moved");
     }],
     ["stopping jobs", async () => {
       for (const jobId of await findStoppingJobs(sql)) await closeTasks(orchestrator, jobId);

@@ -51,6 +51,8 @@ export interface JobDefinition<JobParams = unknown> {
   readonly description: string;
   readonly params: v.ObjectSchema<v.ObjectEntries, undefined> & v.GenericSchema<unknown, JobParams>;
   readonly stages: readonly [StageDefinition<JobParams>, ...StageDefinition<JobParams>[]];
+  /** How many tasks a job of these parameters will have, where that can be told beforehand; routing rules ask for it. */
+  estimateTasks?(parameters: JobParams): number;
   /** The job's result, from the results of its stages. Default: the metadata of the last one. */
   finalize?(context: StageContext<JobParams>): JsonObject | Promise<JsonObject>;
 }
@@ -63,6 +65,7 @@ export function defineJob<Entries extends v.ObjectEntries>(definition: {
     StageDefinition<v.InferOutput<v.ObjectSchema<Entries, undefined>>>,
     ...StageDefinition<v.InferOutput<v.ObjectSchema<Entries, undefined>>>[],
   ];
+  estimateTasks?(parameters: v.InferOutput<v.ObjectSchema<Entries, undefined>>): number;
   finalize?(context: StageContext<v.InferOutput<v.ObjectSchema<Entries, undefined>>>): JsonObject | Promise<JsonObject>;
 }): JobDefinition {
   return definition as unknown as JobDefinition;

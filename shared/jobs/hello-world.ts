@@ -83,6 +83,7 @@ export const helloWorld = defineJob({
       },
     },
   ],
+  estimateTasks: ({ n }) => 2 * n,
   finalize({ parameters, earlier }) {
     const replies = earlier.at(-1)?.result;
     return { greetings: parameters.n, replies: replies?.successful_tasks ?? 0 };

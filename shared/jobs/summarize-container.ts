@@ -36,6 +36,7 @@ export const summarizeContainer = defineJob({
   type: "summarize_container",
   description: "how many files a container holds, how large, of which types",
   params,
+  estimateTasks: () => 1,
   stages: [
     {
       name: "summarize",

@@ -6,11 +6,17 @@ import { type Db, type Sql, withConflictRetry } from "./database.ts";
 import { type Batch, batchJson, firstSendLeaseMs } from "./outbox.ts";
 import { type ClaimedStage, insertStage, type StageSeed } from "./stages.ts";
 
+/** Who chose the transport of a job: its client, a rule, or nobody. */
+export type RoutedBy = "request" | "rule" | "default";
+
 export interface Submission {
   readonly jobId: string;
   readonly jobType: string;
   readonly parameters: JsonObject;
   readonly processingPath: TransportName;
+  readonly routedBy?: RoutedBy;
+  /** The transport it would be on if its broker were not away. */
+  readonly fallbackFrom?: TransportName | null;
   readonly totalStages: number;
   readonly correlationId: string;
 }
@@ -19,19 +25,21 @@ export interface SubmittedJob {
   readonly created: boolean;
   readonly status: JobStatus;
   readonly processingPath: TransportName;
+  readonly fallbackFrom: TransportName | null;
   /** The start-job batch of a new job, locked for `sender`: to be sent now. Empty for a known one. */
   readonly batches: readonly Batch[];
 }
 
 /** Inserts a job with its start hint, once; the same id again finds it and sends nothing. */
 export async function submitJob(db: Db, sender: string, submission: Submission): Promise<SubmittedJob> {
-  const { jobId, jobType, parameters, processingPath, totalStages, correlationId } = submission;
+  const { jobId, jobType, parameters, processingPath, routedBy = null, fallbackFrom = null, totalStages, correlationId } =
+    submission;
   const [row] = await db<SubmittedJob[]>`
     with submitted as (
-      insert into jobs (id, job_type, parameters, processing_path, total_stages, correlation_id)
+      insert into jobs (id, job_type, parameters, processing_path, routed_by, fallback_from, total_stages, correlation_id)
       values (${jobId}, ${jobType}, ${
     JSON.stringify(parameters)
-  }::text::jsonb, ${processingPath}, ${totalStages}, ${correlationId})
+  }::text::jsonb, ${processingPath}, ${routedBy}, ${fallbackFrom}, ${totalStages}, ${correlationId})
       on conflict (id) do nothing
       returning *
     ), hint as (
@@ -42,13 +50,17 @@ export async function submitJob(db: Db, sender: string, submission: Submission):
       returning *
     ), noted as (
       insert into events (job_id, kind, details)
-      select id, 'job-submitted', jsonb_build_object('processing_path', processing_path) from submitted
+      select id, 'job-submitted', jsonb_build_object('processing_path', processing_path, 'routed_by', routed_by,
+        'fallback_from', fallback_from)
+      from submitted
     )
-    select true as created, jobs.status, processing_path as "processingPath", json_build_array(${batchJson(db)}) as batches
+    select true as created, jobs.status, processing_path as "processingPath", fallback_from as "fallbackFrom", json_build_array(${
+    batchJson(db)
+  }) as batches
     from submitted as jobs join hint as outbox on outbox.job_id = jobs.id`;
   if (row) return row;
   const [known] = await db<SubmittedJob[]>`
-    select false as created, status, processing_path as "processingPath", '[]'::json as batches from jobs where id = ${jobId}`;
+    select false as created, status, processing_path as "processingPath", fallback_from as "fallbackFrom", '[]'::json as batches from jobs where id = ${jobId}`;
   if (!known) throw new Error(`job ${jobId} was deleted while it was submitted`);
   return known;
 }

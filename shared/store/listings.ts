@@ -5,6 +5,7 @@ import type { ErrorRecord } from "../errors.ts";
 import type { JobStatus, StageStatus, TaskStatus } from "../status.ts";
 import type { TransportName } from "../transports.ts";
 import type { Db } from "./database.ts";
+import type { RoutedBy } from "./jobs.ts";
 
 /** Up to `limit` rows in a fixed order, and where the next page begins; null after the last. */
 export interface Page<Row, Cursor> {
@@ -22,6 +23,8 @@ export interface ListedJob {
   readonly result_data: JsonObject | null;
   readonly error_details: ErrorRecord | null;
   readonly processing_path: TransportName;
+  readonly routed_by: RoutedBy | null;
+  readonly fallback_from: TransportName | null;
   readonly run: number;
   readonly correlation_id: string;
   readonly created_at: Date;
@@ -32,7 +35,7 @@ export interface ListedJob {
 
 function listedJob(db: Db): postgres.PendingQuery<postgres.Row[]> {
   return db`id as job_id, job_type, status, current_stage as stage, total_stages, parameters, result as result_data,
-    error as error_details, processing_path, run, correlation_id, created_at, updated_at, started_at, ended_at`;
+    error as error_details, processing_path, routed_by, fallback_from, run, correlation_id, created_at, updated_at, started_at, ended_at`;
 }
 
 /** Microseconds since 1970, as finely as Postgres tells rows apart, and the id. */
@@ -325,4 +328,18 @@ export async function readActivity(db: Db): Promise<Activity> {
 export async function readSchemaVersion(db: Db): Promise<string | null> {
   const [row] = await db<{ name: string | null }[]>`select max(name) as name from schema_migrations`;
   return row?.name ?? null;
+}
+
+/** Per transport and queue: messages in the outbox that are not due yet. */
+export async function countScheduledMessages(
+  db: Db,
+): Promise<readonly { readonly transport: TransportName; readonly queue: string; readonly messages: number }[]> {
+  return await db<{ transport: TransportName; queue: string; messages: number }[]>`
+    select transport, queue, sum(messages)::int as messages from (
+      select transport, queue, 1 as messages from outbox
+      where status = 'pending_queue' and kind <> 'tasks' and not_before > now()
+      union all
+      select transport, queue, ceil(cardinality(task_ids)::float / tasks_per_message) from outbox
+      where status = 'pending_queue' and kind = 'tasks' and not_before > now()
+    ) as waiting group by transport, queue`;
 }

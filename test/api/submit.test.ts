@@ -51,6 +51,8 @@ test("a new job is accepted, committed and sent at once", async ({ sql }) => {
       queue_name: "geospatial-jobs",
       transport: "storage_queue",
       processing_path: "storage_queue",
+      queue_mode: "storage_queue",
+      fallback_mode: false,
       message_id: expect.stringMatching(new RegExp(`^${jobId}-r1-start-o\\d+-n1-0$`)),
       warning: "no task-runner serves storage_queue at the moment; the job waits for one",
     },

@@ -3,6 +3,7 @@ import { JobId } from "../../../shared/contracts/ids.ts";
 import { parse } from "../../../shared/contracts/parse.ts";
 import * as v from "valibot";
 import type { JobCatalog } from "../../../shared/jobs/catalog.ts";
+import type { JobDefinition } from "../../../shared/jobs/define-job.ts";
 import type { Sql } from "../../../shared/store/database.ts";
 import { findJobWithStages, type ListedJob, type ListedStage } from "../../../shared/store/listings.ts";
 import { jobLinks } from "../links.ts";
@@ -15,11 +16,11 @@ export function createJobRoutes(dependencies: SubmitDependencies & { readonly jo
   return new Hono()
     .post("/submit/:job_type", async (context) => {
       const jobType = context.req.param("job_type");
-      const job = jobs.get(jobType);
-      if (!job) throw unknownJobType(jobs);
+      const { job, onServiceBus } = findJobType(jobs, jobType);
       const requestId = context.get("requestId");
       const { jobId, created, status, parameters, queueInfo } = await acceptSubmission(dependencies, {
         job,
+        onServiceBus,
         body: await readBody(context),
         idempotencyKey: context.req.header("idempotency-key"),
         correlationId: requestId,
@@ -30,7 +31,7 @@ export function createJobRoutes(dependencies: SubmitDependencies & { readonly jo
       return context.json({
         job_id: jobId,
         status,
-        job_type: jobType,
+        job_type: job.type,
         parameters,
         message: created
           ? "The job was accepted."
@@ -62,6 +63,20 @@ export function unknownJob(jobId: string): Problem {
   return new Problem("unknown-job", `no job has the id ${jobId}`);
 }
 
+/** The name that clients of the system before this one have for `hello_world` on Service Bus. */
+const serviceBusHelloWorld = "sb_hello_world";
+
+/** Throws Problem, naming the known types, if there is none of this name. */
+export function findJobType(
+  jobs: JobCatalog,
+  name: string,
+): { readonly job: JobDefinition; readonly onServiceBus: boolean } {
+  const onServiceBus = name === serviceBusHelloWorld;
+  const job = jobs.get(onServiceBus ? "hello_world" : name);
+  if (!job) throw unknownJobType(jobs);
+  return { job, onServiceBus };
+}
+
 function unknownJobType(jobs: JobCatalog): Problem {
   const known = [...jobs.keys()].sort();
   return new Problem("unknown-job-type", `the known job types are ${known.join(", ")}`, { members: { known_job_types: known } });
@@ -79,6 +94,8 @@ function describeStatus(job: ListedJob, stages: readonly ListedStage[]) {
     stageResults: stageResults(stages),
     stages: stages.map(describeStage),
     processingPath: job.processing_path,
+    ...(job.routed_by && { routedBy: job.routed_by }),
+    ...(job.fallback_from && { fallbackFrom: job.fallback_from }),
     run: job.run,
     correlationId: job.correlation_id,
     createdAt: job.created_at,

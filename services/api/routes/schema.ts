@@ -4,6 +4,7 @@ import * as v from "valibot";
 import type { Sql } from "../../../shared/store/database.ts";
 import { redeploySchema } from "../../../shared/store/migrate.ts";
 import type { Transports } from "../../../shared/transport/send-batches.ts";
+import { requireAdmin } from "../admin.ts";
 import { Problem } from "../problem.ts";
 import { readQuery } from "../read-query.ts";
 import { withTimeLimit } from "../../../shared/time-limit.ts";
@@ -32,9 +33,7 @@ export function createSchemaRoutes(
     if (!allowSchemaRedeploy) {
       throw new Problem("forbidden", "redeploying the schema is off; ALLOW_SCHEMA_REDEPLOY=true turns it on");
     }
-    if (!isAdminAllowed(context)) {
-      throw new Problem("forbidden", "this is answered on the loopback address only; ALLOW_ADMIN_ROUTES=true changes that");
-    }
+    requireAdmin(isAdminAllowed(context));
     readQuery(context, {
       confirm: v.pipe(v.string(), v.literal("yes", "must be yes: every job, task and message will be deleted")),
     });
