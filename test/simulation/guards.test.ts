@@ -33,11 +33,14 @@ describe("each guard is needed", () => {
   async function withoutGuard(guard: Guard, position: number): Promise<number | null> {
     const open = guard.ddl ? await createSimulationDatabase(inject("postgresUrl"), `guard_${position}`, guard.ddl) : database;
     try {
+      let neverMatched: readonly string[] | undefined; // a run need not come to every statement
       for (const seed of [guard.seed, ...otherSeeds]) {
         const { violations, unmatched } = await simulate({ ...guard, seed, database: open });
-        if (seed === guard.seed) expect(unmatched, "the engine's SQL has changed").toEqual([]);
-        if (violations.some((violation) => guard.finds.test(violation))) return seed;
+        expect(unmatched.filter((mutation) => !mutation.startsWith("0: ")), "found in several statements").toEqual([]);
+        neverMatched = neverMatched?.filter((mutation) => unmatched.includes(mutation)) ?? unmatched;
+        if (neverMatched.length === 0 && violations.some((violation) => guard.finds.test(violation))) return seed;
       }
+      expect(neverMatched, "the engine's SQL has changed").toEqual([]);
       return null;
     } finally {
       if (guard.ddl) await open.drop();
