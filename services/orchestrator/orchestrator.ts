@@ -27,5 +27,6 @@ export function createStageSeed(number: number, stage: StageDefinition<unknown>)
     queue: stage.queue ?? "tasks",
     tasksPerMessage: stage.tasksPerMessage ?? 1,
     timeoutMs: stage.task.timeoutMs,
+    deadlineMs: stage.deadlineMs ?? null,
   };
 }

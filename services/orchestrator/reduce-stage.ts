@@ -21,7 +21,7 @@ export async function reduceStage(orchestrator: Orchestrator, work: StageWork, l
   const metadata = definition.reduce
     ? checkResult(await definition.reduce({ ...context, counts: { planned, completed, failed }, outcomes }), "reduce")
     : {};
-  const tolerated = isTolerated(definition, planned, failed);
+  const tolerated = isTolerated(definition, { planned, completed, failed });
   const reduced: Omit<StageResult, "orchestration"> = {
     stage_number: stage.number,
     stage_key: definition.name,
@@ -43,9 +43,12 @@ export async function reduceStage(orchestrator: Orchestrator, work: StageWork, l
   return decided.next;
 }
 
-function isTolerated({ tolerate }: StageDefinition<unknown>, planned: number, failed: number): boolean {
-  const { count, percent } = tolerate ?? { count: 0 };
-  return failed <= (count ?? Infinity) && failed <= (percent ?? 100) / 100 * planned;
+function isTolerated(
+  { tolerate }: StageDefinition<unknown>,
+  { planned, completed, failed }: { planned: number; completed: number; failed: number },
+): boolean {
+  const { count, percent, quorum } = tolerate ?? { count: 0 };
+  return failed <= (count ?? Infinity) && failed <= (percent ?? 100) / 100 * planned && completed >= (quorum ?? 0);
 }
 
 /** What the stage says, within what is allowed: too many failures can only be retried or fail the job. */

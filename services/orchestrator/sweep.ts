@@ -14,7 +14,7 @@ import {
   removeDeadRunners,
   takeSweepLease,
 } from "../../shared/store/sweep.ts";
-import { interruptTasks } from "../../shared/store/tasks.ts";
+import { expireTasks, interruptTasks } from "../../shared/store/tasks.ts";
 import { withTimeLimit } from "../../shared/time-limit.ts";
 import { queueName, sendBatches } from "../../shared/transport/send-batches.ts";
 import { closeJob, closeTasks } from "./close-job.ts";
@@ -63,6 +63,14 @@ export function createSweep(orchestrator: Orchestrator, { intervalMs, graceMs }:
         await closeJob(orchestrator, jobId, { as: "failed", error });
       }
       await removeDeadRunners(sql);
+    }],
+    ["deadlines", async () => {
+      for (let found = limit; found === limit;) {
+        const { recorded, batches } = await expireTasks(sql, id, limit);
+        found = recorded.size;
+        if (found > 0) log.warn({ tasks: found }, "tasks failed at their stage's deadline");
+        await sendBatches(sender, batches);
+      }
     }],
     ["hints of stages and jobs", async () => {
       const stages = await hintStagesAgain(sql);

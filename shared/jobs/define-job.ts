@@ -33,8 +33,13 @@ export interface StageDefinition<JobParams> {
    * same tasks in the same order, since it is run again from the start after a crash.
    */
   plan(context: StageContext<JobParams>): AsyncIterable<unknown> | Iterable<unknown>;
-  /** How many of its tasks may fail without failing the job. Default: none. The stricter of the two counts. */
-  readonly tolerate?: { readonly count?: number; readonly percent?: number };
+  /**
+   * How many of its tasks may fail without failing the job, and how many must succeed (`quorum`). Default: none may fail. What is
+   * given must all hold.
+   */
+  readonly tolerate?: { readonly count?: number; readonly percent?: number; readonly quorum?: number };
+  /** From the moment the stage begins: what of it is open then has failed. Default: none. */
+  readonly deadlineMs?: number;
   /** Folds the outcomes into the metadata of the StageResult. Default: `{}`. */
   reduce?(context: ReduceContext<JobParams>): Promise<JsonObject>;
   /** Default: advance, or complete the job after the last stage. Not asked when too many tasks failed. */

@@ -21,6 +21,8 @@ export interface StageSeed {
   readonly queue: string;
   readonly tasksPerMessage: number;
   readonly timeoutMs: number;
+  /** From the moment the stage begins; null: it may take as long as it takes. */
+  readonly deadlineMs: number | null;
 }
 
 /** A stage that this orchestrator plans or reduces, under a lease. Every write of it is guarded by owner, run and status. */
@@ -44,11 +46,12 @@ function claimedStage(db: Db): postgres.PendingQuery<postgres.Row[]> {
 }
 
 export async function insertStage(db: Db, owner: string, jobId: string, run: number, seed: StageSeed): Promise<ClaimedStage> {
-  const { number, name, taskType, queue, tasksPerMessage, timeoutMs } = seed;
+  const { number, name, taskType, queue, tasksPerMessage, timeoutMs, deadlineMs } = seed;
   const [stage] = await db<ClaimedStage[]>`
-    insert into stages (job_id, number, name, task_type, queue, tasks_per_message, timeout_ms, run, owner, lease_until)
-    values (${jobId}, ${number}, ${name}, ${taskType}, ${queue}, ${tasksPerMessage}, ${timeoutMs}, ${run}, ${owner},
-      now() + ${stageLeaseMs} * interval '1 ms')
+    insert into stages (job_id, number, name, task_type, queue, tasks_per_message, timeout_ms, deadline_ms, deadline_at, run, owner,
+      lease_until)
+    values (${jobId}, ${number}, ${name}, ${taskType}, ${queue}, ${tasksPerMessage}, ${timeoutMs}, ${deadlineMs},
+      now() + ${deadlineMs}::bigint * interval '1 ms', ${run}, ${owner}, now() + ${stageLeaseMs} * interval '1 ms')
     returning ${claimedStage(db)}`;
   if (!stage) throw new Error(`stage ${number} of job ${jobId} was not inserted`);
   return stage;
@@ -292,7 +295,7 @@ async function reopenFailedTasks(
     from held where tasks.id = held.id`;
   const updated = await tx`
     update stages set status = 'open', run = ${run}, retries = retries + 1, owner = null, lease_until = null, failed = failed - ${reopened.count},
-      failures = 0, interruptions = 0
+      failures = 0, interruptions = 0, deadline_at = now() + deadline_ms * interval '1 ms'
     where ${guard}`;
   if (updated.count === 0) return false;
   await tx`

@@ -157,6 +157,24 @@ export async function interruptTasks(
   );
 }
 
+/** Fails what is still open of stages that are past their deadline; at most `limit` tasks. What is planned later fails later. */
+export async function expireTasks(db: Db, sender: string, limit: number): Promise<EndedAttempts> {
+  const error: ErrorRecord = { code: "deadline-exceeded", message: "its stage was past its deadline" };
+  return await endTasks(
+    db,
+    sender,
+    db`
+    held as (
+      select tasks.id, tasks.stage_id, coalesce(tasks.claim_id, tasks.id::text) as claim_id, 'failed' as to_status,
+        null::jsonb as result, null::text as result_ref, ${JSON.stringify(error)}::text::jsonb as error,
+        0 as failure, 0 as interruption, 0 as deferral, 0 as delay_ms, 'task-expired' as event
+      from stages join tasks on tasks.stage_id = stages.id
+      where stages.status in ('planning', 'open') and deadline_at < now() and tasks.status in ('pending', 'processing')
+      order by tasks.id limit ${limit} for update of tasks
+    )`,
+  );
+}
+
 /** Closes a slice of the open tasks of a job that is stopping. Returns how many it closed. */
 export async function cancelTasks(db: Db, sender: string, jobId: string, limit: number): Promise<number> {
   const { recorded } = await endTasks(

@@ -14,6 +14,7 @@ const seed = {
   queue: "tasks",
   tasksPerMessage: 1,
   timeoutMs: 30_000,
+  deadlineMs: null,
 };
 
 /** A job of two stages, whose first has `n` tasks. */

@@ -10,7 +10,15 @@ import { createTestApi } from "./support.ts";
 const redeploy = "/api/db/schema/redeploy";
 const confirmed = `${redeploy}?confirm=yes`;
 const local = { allowSchemaRedeploy: true, remoteAddress: () => "127.0.0.1" };
-const stage = { number: 1, name: "greeting", taskType: "x", queue: "tasks", tasksPerMessage: 1, timeoutMs: 1_000 };
+const stage = {
+  number: 1,
+  name: "greeting",
+  taskType: "x",
+  queue: "tasks",
+  tasksPerMessage: 1,
+  timeoutMs: 1_000,
+  deadlineMs: null,
+};
 
 test("drops everything of ours, deploys it again and purges the queues", async ({ sql }) => {
   const api = createTestApi(sql, local);

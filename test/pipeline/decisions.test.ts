@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import * as v from "valibot";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { defineHandler } from "../../services/task-runner/task-handler.ts";
@@ -16,7 +17,7 @@ const act = defineTask({
   params: v.object({
     number: v.number(),
     behaviour: v.optional(
-      v.picklist(["complete", "fail", "fail-for-good", "fail-at-first", "break-contract", "hang", "say-nul"]),
+      v.picklist(["complete", "fail", "fail-for-good", "fail-at-first", "break-contract", "hang", "say-nul", "dawdle"]),
       "complete",
     ),
   }),
@@ -24,6 +25,8 @@ const act = defineTask({
   retry: { maxFailures: 2, backoffMs: 10, maxBackoffMs: 20 },
   timeoutMs: 300,
 });
+/** Has time enough to be past any deadline here. */
+const dawdling = defineTask({ ...act, type: "dawdle", timeoutMs: 60_000 });
 const unknown = defineTask({ type: "nobody_runs_this", params: v.object({}), result: v.object({}) });
 const handleAct = defineHandler(act, async ({ number, behaviour }, { attempt }) => {
   if (behaviour === "fail") throw new Error(`task ${number} fails each time`);
@@ -32,6 +35,11 @@ const handleAct = defineHandler(act, async ({ number, behaviour }, { attempt }) 
   if (behaviour === "break-contract") return { number: "not a number" } as never;
   if (behaviour === "hang") await new Promise(() => {});
   if (behaviour === "say-nul") return { number, text: "\u0000" };
+  return { number };
+});
+
+const handleDawdling = defineHandler(dawdling, async ({ number, behaviour }, { signal }) => {
+  if (behaviour === "dawdle") await sleep(60_000, undefined, { signal });
   return { number };
 });
 
@@ -94,6 +102,15 @@ const jobs = [
   job("fails_task", stage("one", () => tasks("complete", "fail")), stage("two", ok)),
   job("breaks_contract", stage("one", () => tasks("break-contract", "complete"), { tolerate: { count: 1 } })),
   job("says_nul", stage("one", () => tasks("say-nul", "complete"), { tolerate: { count: 1 } })),
+  job(
+    "is_late",
+    stage("one", () => tasks("dawdle", "complete", "dawdle"), { task: dawdling, deadlineMs: 500, tolerate: { quorum: 1 } }),
+    stage("two", ok),
+  ),
+  job(
+    "is_too_late",
+    stage("one", () => tasks("dawdle", "complete"), { task: dawdling, deadlineMs: 500, tolerate: { quorum: 2 } }),
+  ),
   job("hangs", stage("one", () => tasks("hang", "complete"), { tolerate: { count: 1 } })),
   job("plan_throws", stage("one", throwing("plan"))),
   job(
@@ -157,7 +174,7 @@ let pipeline: Pipeline;
 beforeAll(async () => {
   database = await createTestDatabase();
   transport = openBullmqTransport({ databaseUrl: database.url }, { lockMs: 5_000 });
-  pipeline = await startPipeline({ sql: database.sql, transport, jobs, handlers: [handleAct] });
+  pipeline = await startPipeline({ sql: database.sql, transport, jobs, handlers: [handleAct, handleDawdling] });
 });
 afterAll(async () => {
   await pipeline.stop();
@@ -243,6 +260,22 @@ test.each([["breaks_contract", "contract-violation", 1], ["says_nul", "contract-
     expect(task).toEqual({ status: "failed", attempt: attempts, code });
   },
 );
+test("what is open at a stage's deadline has failed; a quorum may do without it", async () => {
+  const { status, stages, jobId } = await run("is_late");
+  expect(status).toBe("completed_with_errors");
+  expect(stages[0]).toMatchObject({ status: "completed", planned: 3, completed: 1, failed: 2 });
+  const late = await database.sql`
+    select tasks.status, tasks.error ->> 'code' as code from tasks join stages on stages.id = stage_id
+    where job_id = ${jobId} and number = 1 order by index`;
+  expect(late).toEqual([
+    { status: "failed", code: "deadline-exceeded" },
+    { status: "completed", code: null },
+    { status: "failed", code: "deadline-exceeded" },
+  ]);
+});
+test("a stage that misses its quorum at the deadline fails the job", async () => {
+  expect(await run("is_too_late")).toMatchObject({ status: "failed", error: { code: "stage-failed" } });
+});
 test.each([
   ["plan_throws", "plan threw"],
   ["plan_throws_midway", "plan threw midway"],

@@ -15,7 +15,15 @@ describe("what the simulation found", () => {
       totalStages: 1,
       correlationId: "tests",
     });
-    const seed = { number: 1, name: "only", taskType: "any", queue: "tasks", tasksPerMessage: 1, timeoutMs: 1_000 };
+    const seed = {
+      number: 1,
+      name: "only",
+      taskType: "any",
+      queue: "tasks",
+      tasksPerMessage: 1,
+      timeoutMs: 1_000,
+      deadlineMs: null,
+    };
     const stage = await startJob(sql, "planner", { jobId, run: 1, stage: seed });
     expect(stage).not.toBeNull();
     if (!stage) return;

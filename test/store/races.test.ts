@@ -10,7 +10,7 @@ import { type AttemptEnd, cancelTasks, claimTasks, interruptTasks, recordAttempt
 import { test } from "../support/database.ts";
 
 const jobId = "a".repeat(64);
-const seed = { number: 1, name: "one", taskType: "t", queue: "tasks", tasksPerMessage: 1, timeoutMs: 60_000 };
+const seed = { number: 1, name: "one", taskType: "t", queue: "tasks", tasksPerMessage: 1, timeoutMs: 60_000, deadlineMs: null };
 const retry = { maxFailures: 3, backoffMs: 0, maxBackoffMs: 0 };
 
 async function startedStage(sql: Sql, timeoutMs = 60_000): Promise<ClaimedStage> {
