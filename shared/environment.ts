@@ -1,5 +1,6 @@
 import * as v from "valibot";
 import { ContractError, parse } from "./contracts/parse.ts";
+import type { AssessmentSettings } from "./jobs/assessment.ts";
 import { logLevels } from "./log.ts";
 import { defaultQueues, type QueueNames } from "./transport/queues.ts";
 import { type TransportName, transportNames } from "./transports.ts";
@@ -17,7 +18,12 @@ export const TrueOrFalse = v.pipe(
 );
 export const Flag = (fallback: boolean) => v.optional(TrueOrFalse, String(fallback));
 export const Text = v.pipe(v.string(), v.trim(), v.minLength(1, "is set but empty"));
-const Url = (...protocols: string[]) =>
+/** Fits every broker: letters, digits and single hyphens, 3 to 55 characters, as dead letters take another eight. */
+export const QueueName = v.pipe(
+  Text,
+  v.regex(/^(?=.{3,55}$)[a-z0-9]+(-[a-z0-9]+)*$/, "must be 3 to 55 lower-case letters, digits and single hyphens"),
+);
+export const Url = (...protocols: string[]) =>
   v.pipe(
     Text,
     v.check(
@@ -47,6 +53,12 @@ export const CommonEnvironment = v.object({
     ),
     "bullmq",
   ),
+  /** The job type `assessment`: its stages' own queues, attempts in all, seconds between them, seconds until a stage must have ended. */
+  AZURE_SERVICE_BUS_SCORING_QUEUE: v.optional(QueueName, "scoring-jobs"),
+  AZURE_SERVICE_BUS_REPORT_QUEUE: v.optional(QueueName, "report-jobs"),
+  AZURE_SERVICE_BUS_MAX_RETRIES: Integer(1, 100, 3),
+  AZURE_SERVICE_BUS_RETRY_DELAY: Integer(0, 86_400, 60),
+  AZURE_SERVICE_BUS_MESSAGE_TTL: Integer(1, 2_592_000, 3_600),
   /** Claim checks go to this directory, or else to this Blob container. */
   CLAIM_CHECK_DIRECTORY: v.optional(Text),
   CLAIM_CHECK_CONTAINER: v.optional(Text, "sluice-claim-checks"),
@@ -57,6 +69,19 @@ export const CommonEnvironment = v.object({
   GRACE_MS: Integer(0, 3_600_000, 25_000),
 });
 export type CommonEnvironment = v.InferOutput<typeof CommonEnvironment>;
+
+/** What of the environment job types are made from: the same in every role. */
+export function readJobSettings(environment: CommonEnvironment): { readonly assessment: AssessmentSettings } {
+  return {
+    assessment: {
+      scoringQueue: environment.AZURE_SERVICE_BUS_SCORING_QUEUE,
+      reportQueue: environment.AZURE_SERVICE_BUS_REPORT_QUEUE,
+      attempts: environment.AZURE_SERVICE_BUS_MAX_RETRIES,
+      retryDelayMs: environment.AZURE_SERVICE_BUS_RETRY_DELAY * 1_000,
+      deadlineMs: environment.AZURE_SERVICE_BUS_MESSAGE_TTL * 1_000,
+    },
+  };
+}
 
 /** Reads an environment; a bad value stops the process with the variable's name. */
 export function loadEnvironment<Schema extends v.GenericSchema>(

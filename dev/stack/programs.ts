@@ -2,6 +2,8 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { postgresReadyLine } from "../postgres/server.ts";
+import { CommonEnvironment, loadEnvironment, readJobSettings } from "../../shared/environment.ts";
+import { defaultQueues } from "../../shared/transport/queues.ts";
 import type { TransportName } from "../../shared/transports.ts";
 import { dataDirectoryOf } from "./data-directory.ts";
 import type { StackSettings } from "./settings.ts";
@@ -97,9 +99,23 @@ export function createRolePrograms({ ports }: StackSettings, environment: Readon
   return [
     createRole("api", "api", ports.api),
     createRole("orchestrator", "orchestrator", ports.orchestrator),
-    createRole("task-runner-bullmq", "task-runner", ports.bullmqRunner, { TRANSPORTS: "bullmq" }),
-    createRole("task-runner-storage-queue", "task-runner", ports.storageQueueRunner, { TRANSPORTS: "storage_queue" }),
+    createRole("task-runner-bullmq", "task-runner", ports.bullmqRunner, createRunnerEnvironment("bullmq", environment)),
+    createRole(
+      "task-runner-storage-queue",
+      "task-runner",
+      ports.storageQueueRunner,
+      createRunnerEnvironment("storage_queue", environment),
+    ),
   ];
+}
+
+/** One runner takes the tasks of every queue of its transport. */
+function createRunnerEnvironment(
+  transport: TransportName,
+  environment: Readonly<Record<string, string>>,
+): Record<string, string> {
+  const { scoringQueue, reportQueue } = readJobSettings(loadEnvironment(CommonEnvironment, environment)).assessment;
+  return { TRANSPORTS: transport, TASK_QUEUE: [defaultQueues[transport].tasks, scoringQueue, reportQueue].join(",") };
 }
 
 async function ask(url: string): Promise<Response> {

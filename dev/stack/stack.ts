@@ -2,7 +2,9 @@ import { createConnection } from "node:net";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { CommonEnvironment, loadEnvironment } from "../../shared/environment.ts";
+import { CommonEnvironment, loadEnvironment, readJobSettings } from "../../shared/environment.ts";
+import { createAllJobs } from "../../shared/jobs/all.ts";
+import { createJobCatalog } from "../../shared/jobs/catalog.ts";
 import { openDatabase } from "../../shared/store/database.ts";
 import { migrate } from "../../shared/store/migrate.ts";
 import { closeTransports, openTransports, provisionTransports } from "../../shared/transport/open-transports.ts";
@@ -111,7 +113,7 @@ async function provision(config: CommonEnvironment): Promise<void> {
   const transports = openTransports(config);
   try {
     await migrate(sql);
-    await provisionTransports(transports);
+    await provisionTransports(transports, createJobCatalog(createAllJobs(readJobSettings(config)).jobs));
   } finally {
     await closeTransports(transports);
     await sql.end();

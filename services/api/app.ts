@@ -9,13 +9,15 @@ import type { JobCatalog } from "../../shared/jobs/catalog.ts";
 import { createId } from "../../shared/log.ts";
 import { createProbes } from "../../shared/probes.ts";
 import type { Sql } from "../../shared/store/database.ts";
-import { queueName, type Transports } from "../../shared/transport/send-batches.ts";
+import { listQueueNames } from "../../shared/transport/queue-names.ts";
+import type { Transports } from "../../shared/transport/send-batches.ts";
 import type { TransportName } from "../../shared/transports.ts";
 import { isLocal } from "./admin.ts";
 import { answerProblem, describeProblem, Problem } from "./problem.ts";
 import { logRequests } from "./request-log.ts";
 import { createReadinessCheck } from "../../shared/readiness.ts";
 import { createRouter } from "./routing.ts";
+import { createAssessmentRoutes } from "./routes/assessments.ts";
 import { createHealthRoutes } from "./routes/health.ts";
 import { createJobRoutes } from "./routes/jobs.ts";
 import { createQueueRoutes } from "./routes/queues.ts";
@@ -88,6 +90,7 @@ export function createApp(dependencies: ApiDependencies): Hono {
   app.route("/", createProbes(createReadinessCheck({ sql, log })));
   app.route("/api/health", createHealthRoutes({ sql, transports, queueNames, log }));
   app.route("/api/jobs", createJobRoutes({ sql, transports, jobs, sender, router }));
+  app.route("/api/assessments", createAssessmentRoutes({ sql }));
   app.route("/api/db", createRecordRoutes({ sql }));
   app.route(
     "/api/db/schema",
@@ -103,15 +106,4 @@ export function createApp(dependencies: ApiDependencies): Hono {
   app.route("/api/admin/queue", createQueueRoutes({ sql, transports, queueNames, router, log }));
   app.route("/api/admin/rehome", createRehomeRoutes({ sql, transports, isAdminAllowed }));
   return app;
-}
-
-/** The queues of each transport: its own three, and those that stages name. */
-function listQueueNames(transports: Transports, jobs: JobCatalog): ReadonlyMap<TransportName, readonly string[]> {
-  const named = [...jobs.values()].flatMap((job) => job.stages.flatMap(({ queue }) => queue ?? []));
-  return new Map(
-    [...transports].map(([name, { queues }]) => [
-      name,
-      [...new Set(["jobs", "stages", "tasks", ...named].map((queue) => queueName(queues, queue)))],
-    ]),
-  );
 }

@@ -1,7 +1,8 @@
 import { getConnInfo } from "@hono/node-server/conninfo";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
-import { allJobs } from "../../shared/jobs/all.ts";
+import { readJobSettings } from "../../shared/environment.ts";
+import { createAllJobs } from "../../shared/jobs/all.ts";
 import { createJobCatalog } from "../../shared/jobs/catalog.ts";
 import { createId, createLogger } from "../../shared/log.ts";
 import { listen } from "../../shared/probes.ts";
@@ -22,7 +23,7 @@ const id = createId("api");
 const app = createApp({
   sql,
   transports,
-  jobs: createJobCatalog(allJobs),
+  jobs: createJobCatalog(createAllJobs(readJobSettings(config)).jobs),
   log,
   sender: id,
   accepting: config.accepting,

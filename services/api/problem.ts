@@ -13,6 +13,8 @@ const kinds = {
   "unknown-job-type": { status: 404, title: "There is no such job type" },
   "method-not-allowed": { status: 405, title: "The method is not allowed at this address" },
   "idempotency-conflict": { status: 409, title: "The idempotency key stands for another request" },
+  "job-conflict": { status: 409, title: "The job is known under this id with other parameters" },
+  "not-ready": { status: 409, title: "There is nothing to see yet" },
   "body-too-large": { status: 413, title: "The body is too large" },
   "redeploy-incomplete": { status: 500, title: "The schema was deployed, but not every queue was purged" },
   "internal-error": { status: 500, title: "Something went wrong" },

@@ -83,6 +83,9 @@ export async function acceptSubmission(dependencies: SubmitDependencies, request
   if (!submitted) {
     throw new Problem("idempotency-conflict", "another job type or body was sent under this Idempotency-Key before");
   }
+  if (job.identity && !submitted.sameParameters) {
+    throw new Problem("job-conflict", "this job is known, with other parameters", { members: { job_id: submitted.jobId } });
+  }
   log.info(
     { jobId: submitted.jobId, jobType: job.type, transport: submitted.processingPath, created: submitted.created },
     "job submitted",
@@ -104,7 +107,10 @@ export async function routeSubmission(
     }]);
   }
   const named = readNamedTransport({ transport, useServiceBus: onServiceBus ? true : useServiceBus }, router.accepting);
-  const jobId = computeJobId({ jobType: job.type, parameters, transport: named, repeat });
+  const identity = job.identity?.(parameters);
+  const jobId = identity
+    ? computeJobId({ jobType: job.type, parameters: identity, transport: undefined, repeat })
+    : computeJobId({ jobType: job.type, parameters, transport: named, repeat });
   const estimatedTasks = job.estimateTasks?.(parameters);
   const route = chooseRoute({ jobId, jobType: job.type, named, estimatedTasks }, await router.current());
   return { jobId, parameters, route, ...(estimatedTasks !== undefined && { estimatedTasks }) };

@@ -1,6 +1,7 @@
 import { openAzureStorage } from "../../shared/azure-storage.ts";
 import { openClaimCheckFromEnvironment } from "../../shared/claim-check/open-from-environment.ts";
-import { allJobs } from "../../shared/jobs/all.ts";
+import { readJobSettings } from "../../shared/environment.ts";
+import { createAllJobs } from "../../shared/jobs/all.ts";
 import { createJobCatalog } from "../../shared/jobs/catalog.ts";
 import { createId, createLogger } from "../../shared/log.ts";
 import { createProbes, listen } from "../../shared/probes.ts";
@@ -24,7 +25,11 @@ try {
   await whenSchemaIsReady(sql, signal, log);
   log.info({ id, port: probes.port, transports: [...transports.keys()] }, "orchestrator runs");
   const claimCheck = openClaimCheckFromEnvironment(config, azure);
-  await runOrchestrator({ sql, id, jobs: createJobCatalog(allJobs), transports, claimCheck, log }, config, signal);
+  await runOrchestrator(
+    { sql, id, jobs: createJobCatalog(createAllJobs(readJobSettings(config)).jobs), transports, claimCheck, log },
+    config,
+    signal,
+  );
   log.info("orchestrator drained");
 } finally {
   await probes.close();

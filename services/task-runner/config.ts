@@ -1,21 +1,31 @@
 import * as v from "valibot";
-import { CommonEnvironment, Integer, loadEnvironment, Text } from "../../shared/environment.ts";
+import { CommonEnvironment, Integer, loadEnvironment, QueueName, Text, Url } from "../../shared/environment.ts";
 import { ContractError } from "../../shared/contracts/parse.ts";
 import { defaultQueues } from "../../shared/transport/queues.ts";
 import type { TransportName } from "../../shared/transports.ts";
 
 const Environment = v.object({
   ...CommonEnvironment.entries,
-  /** The queue to take tasks from. Default: the tasks queue of the transport. */
-  TASK_QUEUE: v.optional(Text),
-  /** Messages handled at once, and so tasks run at once. */
+  /** The queues to take tasks from, separated by commas. Default: the tasks queue of the transport. */
+  TASK_QUEUE: v.optional(
+    v.pipe(Text, v.transform((text) => text.split(",").map((name) => name.trim())), v.array(QueueName), v.minLength(1)),
+  ),
+  /** Who scores and reports on assessments. Default: the rubric that comes with the submission. */
+  ASSESSMENT_SCORER_URL: v.optional(Url("https:", "http:")),
+  ASSESSMENT_REPORTER_URL: v.optional(Url("https:", "http:")),
+  /** Of one request to them. */
+  ASSESSMENT_TIMEOUT_MS: Integer(1, 290_000, 60_000),
+  /** Messages of a queue handled at once, and so tasks run at once. */
   CONCURRENCY: Integer(1, 1_000, 32),
   /** Messages locked beyond these. */
   PREFETCH: Integer(0, 1_000, 32),
   /** Receives that wait at once. */
   RECEIVERS: Integer(1, 32, 2),
 });
-export type Config = v.InferOutput<typeof Environment> & { readonly transport: TransportName; readonly queue: string };
+export type Config = v.InferOutput<typeof Environment> & {
+  readonly transport: TransportName;
+  readonly queues: readonly string[];
+};
 
 /** A task-runner serves exactly one transport: TRANSPORTS names it. */
 export function loadConfig(environment: Record<string, string | undefined>): Config {
@@ -27,5 +37,5 @@ export function loadConfig(environment: Record<string, string | undefined>): Con
       message: "must name exactly one transport for a task-runner",
     }]);
   }
-  return { ...config, transport, queue: config.TASK_QUEUE ?? defaultQueues[transport].tasks };
+  return { ...config, transport, queues: config.TASK_QUEUE ?? [defaultQueues[transport].tasks] };
 }

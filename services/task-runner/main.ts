@@ -1,5 +1,7 @@
 import { openAzureStorage } from "../../shared/azure-storage.ts";
 import { openClaimCheckFromEnvironment } from "../../shared/claim-check/open-from-environment.ts";
+import { readJobSettings } from "../../shared/environment.ts";
+import { createAllJobs } from "../../shared/jobs/all.ts";
 import { createId, createLogger } from "../../shared/log.ts";
 import { createProbes, listen } from "../../shared/probes.ts";
 import { createReadinessCheck } from "../../shared/readiness.ts";
@@ -7,6 +9,7 @@ import { stopSignal } from "../../shared/stop-signal.ts";
 import { openDatabase } from "../../shared/store/database.ts";
 import { whenSchemaIsReady } from "../../shared/store/ready.ts";
 import { closeTransports, openTransports } from "../../shared/transport/open-transports.ts";
+import { createJudges } from "./assessment/judges.ts";
 import { loadConfig } from "./config.ts";
 import { createContainers } from "./containers.ts";
 import { runTaskRunner } from "./run.ts";
@@ -22,9 +25,14 @@ const id = createId("runner");
 const probes = await listen(createProbes(createReadinessCheck({ sql, log })), { host: config.HOST, port: config.PORT });
 try {
   await whenSchemaIsReady(sql, signal, log);
-  log.info({ id, port: probes.port, transport: config.transport, queue: config.queue }, "task-runner runs");
+  log.info({ id, port: probes.port, transport: config.transport, queues: config.queues }, "task-runner runs");
   const claimCheck = openClaimCheckFromEnvironment(config, azure);
-  const handlers = createTaskHandlers({ containers: createContainers(azure.blobAccount()) });
+  const { assessment } = createAllJobs(readJobSettings(config));
+  const handlers = createTaskHandlers({
+    containers: createContainers(azure.blobAccount()),
+    assessment,
+    judges: createJudges(config),
+  });
   await runTaskRunner({ sql, id, handlers, transports, claimCheck, log }, config, signal);
   log.info("task-runner drained");
 } finally {

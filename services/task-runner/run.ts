@@ -27,9 +27,9 @@ export async function runTaskRunner(parts: TaskRunnerParts, config: Config, sign
   let timer: NodeJS.Timeout | undefined;
   const startGrace = () => (timer = setTimeout(() => deadline.abort(new Error("the grace is over")), config.GRACE_MS));
   signal.addEventListener("abort", startGrace, { once: true });
-  const heartbeat = await startHeartbeat(sql, { id, processingPath: config.transport, queue: config.queue }, log);
+  const heartbeat = await startHeartbeat(sql, { id, processingPath: config.transport, queue: config.queues.join(",") }, log);
   const handler = createTasksHandler({ db: sql, sender: id, transports, log, handlers, claimCheck, deadline: deadline.signal });
-  await consume(open.transport, config.queue, handler, {
+  const options = {
     concurrency: config.CONCURRENCY,
     prefetch: config.PREFETCH,
     receivers: config.RECEIVERS,
@@ -37,7 +37,8 @@ export async function runTaskRunner(parts: TaskRunnerParts, config: Config, sign
     signal,
     log,
     probeDatabase: () => sql`select 1`,
-  });
+  };
+  await Promise.all(config.queues.map((queue) => consume(open.transport, queue, handler, options)));
   clearTimeout(timer);
   await heartbeat.stop();
 }

@@ -56,6 +56,11 @@ export interface JobDefinition<JobParams = unknown> {
   readonly description: string;
   readonly params: v.ObjectSchema<v.ObjectEntries, undefined> & v.GenericSchema<unknown, JobParams>;
   readonly stages: readonly [StageDefinition<JobParams>, ...StageDefinition<JobParams>[]];
+  /**
+   * What of the parameters makes two submissions the same job, whatever transport they name. With other parameters otherwise, the
+   * second one is refused. Default: all of them, and the transport if it was named.
+   */
+  identity?(parameters: JobParams): JsonObject;
   /** How many tasks a job of these parameters will have, where that can be told beforehand; routing rules ask for it. */
   estimateTasks?(parameters: JobParams): number;
   /** The job's result, from the results of its stages. Default: the metadata of the last one. */
@@ -70,6 +75,7 @@ export function defineJob<Entries extends v.ObjectEntries>(definition: {
     StageDefinition<v.InferOutput<v.ObjectSchema<Entries, undefined>>>,
     ...StageDefinition<v.InferOutput<v.ObjectSchema<Entries, undefined>>>[],
   ];
+  identity?(parameters: v.InferOutput<v.ObjectSchema<Entries, undefined>>): JsonObject;
   estimateTasks?(parameters: v.InferOutput<v.ObjectSchema<Entries, undefined>>): number;
   finalize?(context: StageContext<v.InferOutput<v.ObjectSchema<Entries, undefined>>>): JsonObject | Promise<JsonObject>;
 }): JobDefinition {

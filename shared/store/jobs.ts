@@ -26,6 +26,8 @@ export interface SubmittedJob {
   readonly status: JobStatus;
   readonly processingPath: TransportName;
   readonly fallbackFrom: TransportName | null;
+  /** Whether the job has the parameters that were submitted; another may have the same id, if its type says so. */
+  readonly sameParameters: boolean;
   /** The start-job batch of a new job, locked for `sender`: to be sent now. Empty for a known one. */
   readonly batches: readonly Batch[];
 }
@@ -54,13 +56,14 @@ export async function submitJob(db: Db, sender: string, submission: Submission):
         'fallback_from', fallback_from)
       from submitted
     )
-    select true as created, jobs.status, processing_path as "processingPath", fallback_from as "fallbackFrom", json_build_array(${
+    select true as created, true as "sameParameters", jobs.status, processing_path as "processingPath", fallback_from as "fallbackFrom", json_build_array(${
     batchJson(db)
   }) as batches
     from submitted as jobs join hint as outbox on outbox.job_id = jobs.id`;
   if (row) return row;
   const [known] = await db<SubmittedJob[]>`
-    select false as created, status, processing_path as "processingPath", fallback_from as "fallbackFrom", '[]'::json as batches from jobs where id = ${jobId}`;
+    select false as created, parameters = ${JSON.stringify(parameters)}::text::jsonb as "sameParameters", status,
+      processing_path as "processingPath", fallback_from as "fallbackFrom", '[]'::json as batches from jobs where id = ${jobId}`;
   if (!known) throw new Error(`job ${jobId} was deleted while it was submitted`);
   return known;
 }

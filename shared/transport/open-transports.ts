@@ -1,6 +1,8 @@
 import { type AzureStorage, openAzureStorage } from "../azure-storage.ts";
 import { type CommonEnvironment, readQueues } from "../environment.ts";
+import type { JobCatalog } from "../jobs/catalog.ts";
 import { openTransport, type TransportConfig } from "./open.ts";
+import { listQueueNames } from "./queue-names.ts";
 import type { Transports } from "./send-batches.ts";
 
 /** Opens every transport that the environment enables. Nothing is connected before the first call. */
@@ -15,9 +17,10 @@ export async function closeTransports(transports: Transports): Promise<void> {
   await Promise.all([...transports.values()].map(({ transport }) => transport.close()));
 }
 
-/** Creates the queues of these transports that are missing. */
-export async function provisionTransports(transports: Transports): Promise<void> {
-  await Promise.all([...transports.values()].map(({ transport, queues }) => transport.provision(Object.values(queues))));
+/** Creates the queues of these transports that are missing, those that stages name among them. */
+export async function provisionTransports(transports: Transports, jobs: JobCatalog): Promise<void> {
+  const names = listQueueNames(transports, jobs);
+  await Promise.all([...transports].map(([name, { transport }]) => transport.provision(names.get(name) ?? [])));
 }
 
 function createTransportConfig(environment: CommonEnvironment, azure: AzureStorage): TransportConfig {

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { Writable } from "node:stream";
 import { type Logger, pino } from "pino";
 import { type ApiDependencies, createApp } from "../../services/api/app.ts";
-import { allJobs } from "../../shared/jobs/all.ts";
+import { allJobs } from "../support/all-jobs.ts";
 import { createJobCatalog } from "../../shared/jobs/catalog.ts";
 import type { Sql } from "../../shared/store/database.ts";
 import { MemoryBroker, openMemoryTransport } from "../../shared/transport/memory.ts";
@@ -51,7 +51,11 @@ export function createTestApi(
   const request = async (path: string, init: RequestInit): Promise<Answer> => {
     const response = await app.request(path, init);
     const text = await response.text();
-    return { status: response.status, headers: response.headers, body: text === "" ? null : JSON.parse(text) };
+    return {
+      status: response.status,
+      headers: response.headers,
+      body: text === "" ? null : isJson(response) ? JSON.parse(text) : text,
+    };
   };
   return {
     transports,
@@ -61,6 +65,10 @@ export function createTestApi(
     post: (path, body = "", headers = {}) =>
       request(path, { method: "POST", body, headers: { "content-type": "application/x-www-form-urlencoded", ...headers } }),
   };
+}
+
+function isJson(response: Response): boolean {
+  return /[/+]json\b/.test(response.headers.get("content-type") ?? "");
 }
 
 function createTestLog(): { log: Logger; lines: LogLine[] } {

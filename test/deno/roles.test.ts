@@ -7,6 +7,8 @@ import { checkHelloWorld, checkListContainer } from "../../dev/demo/check.ts";
 import { CommonEnvironment, loadEnvironment } from "../../shared/environment.ts";
 import { closeTransports, openTransports, provisionTransports } from "../../shared/transport/open-transports.ts";
 import { type Azurite, startAzurite } from "../support/azurite.ts";
+import { createJobCatalog } from "../../shared/jobs/catalog.ts";
+import { allJobs } from "../support/all-jobs.ts";
 import { createTestDatabase } from "../support/database.ts";
 import { type DenoRole, startDenoRole } from "./deno-role.ts";
 
@@ -78,7 +80,7 @@ test.each([
 
 async function provision(environment: Record<string, string>): Promise<void> {
   const opened = openTransports(loadEnvironment(CommonEnvironment, environment));
-  await provisionTransports(opened);
+  await provisionTransports(opened, createJobCatalog(allJobs));
   for (const { transport, queues } of opened.values()) {
     for (const queue of Object.values(queues)) await transport.purge(queue);
   }

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as v from "valibot";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { createJudges } from "../../services/task-runner/assessment/judges.ts";
 import { createContainers } from "../../services/task-runner/containers.ts";
 import { createTaskHandlers } from "../../services/task-runner/tasks/catalog.ts";
 import { openClaimCheck } from "../../shared/claim-check/open.ts";
@@ -11,6 +12,7 @@ import { helloWorld } from "../../shared/jobs/hello-world.ts";
 import { createFileIndex, IndexedFile, listContainer } from "../../shared/jobs/list-container.ts";
 import { summarizeContainer } from "../../shared/jobs/summarize-container.ts";
 import { collect } from "../support/collect.ts";
+import { assessment } from "../support/all-jobs.ts";
 import { type Azurite, startAzurite } from "../support/azurite.ts";
 import { runStages, type RunStagesOptions } from "./run-stages.ts";
 
@@ -54,7 +56,10 @@ beforeAll(async () => {
   await client.getContainerClient("empty").create();
   directory = await mkdtemp(join(tmpdir(), "sluice-jobs-"));
   const containers = createContainers({ connectionString: azurite.connectionString }, { pageSize: 2, backoffMs: 1 });
-  options = { handlers: createTaskHandlers({ containers }), claimCheck: openClaimCheck({ directory }) };
+  options = {
+    handlers: createTaskHandlers({ containers, assessment, judges: createJudges({ ASSESSMENT_TIMEOUT_MS: 1_000 }) }),
+    claimCheck: openClaimCheck({ directory }),
+  };
 });
 afterAll(async () => {
   await azurite?.stop();

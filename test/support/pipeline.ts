@@ -47,7 +47,8 @@ export async function startPipeline(options: PipelineOptions): Promise<Pipeline>
   const name = transport.name as TransportName;
   const unique = randomBytes(4).toString("hex");
   const queues = { jobs: `jobs-${unique}`, stages: `stages-${unique}`, tasks: `tasks-${unique}` };
-  await transport.provision(Object.values(queues));
+  const ownQueues = [...new Set(jobs.flatMap(({ stages }) => stages.flatMap(({ queue }) => queue ?? [])))];
+  await transport.provision([...Object.values(queues), ...ownQueues]);
   const transports: Transports = new Map([[name, { transport, queues }]]);
   const directory = await mkdtemp(join(tmpdir(), "sluice-claim-checks-"));
   const claimCheck = openClaimCheck({ directory });
@@ -76,7 +77,7 @@ export async function startPipeline(options: PipelineOptions): Promise<Pipeline>
         claimCheck,
         log,
       },
-      { ...loadRunnerConfig(common), queue: queues.tasks },
+      { ...loadRunnerConfig(common), queues: [queues.tasks, ...ownQueues] },
       stopping.signal,
     ),
   ]);
