@@ -12,7 +12,10 @@ const signal = stackStopSignal();
 const settings = loadDevSettings(process.env);
 const { ports, stateDirectory } = settings;
 const say = (line: string) => console.log(line);
-const unlock = await lockState(stateDirectory);
+const unlock = await lockState(stateDirectory).catch((error: Error) => {
+  console.error(error.message);
+  process.exit(1);
+});
 const stack = createStack(settings, say);
 try {
   say("Starting PostgreSQL, Azurite, api, orchestrator and two task-runners …");

@@ -1,9 +1,10 @@
 import type { Logger } from "pino";
 import { isStorableJson, JsonObject, parse } from "../../shared/contracts/parse.ts";
 import { Decision, type StageResult, type TaskOutcome } from "../../shared/contracts/stage-result.ts";
-import { PermanentError } from "../../shared/errors.ts";
+import { type ErrorRecord, PermanentError } from "../../shared/errors.ts";
 import type { StageDefinition } from "../../shared/jobs/define-job.ts";
 import { type ClaimedStage, decideStage, maxStageRetries, type StageEnd } from "../../shared/store/stages.ts";
+import { findFirstError } from "../../shared/store/tasks.ts";
 import { createStageSeed, type Orchestrator } from "./orchestrator.ts";
 import { streamOutcomes } from "./read-stage.ts";
 import { StageTakenError, type StageWork } from "./work-on-stage.ts";
@@ -11,6 +12,7 @@ import { StageTakenError, type StageWork } from "./work-on-stage.ts";
 const maxInlineResults = 100;
 const maxInlineBytes = 262_144;
 const maxResultBytes = 1_048_576;
+const maxReasonLength = 1_000;
 
 /** Folds the outcomes, decides, and commits both with what follows. Returns the next stage, ours to plan, if there is one. */
 export async function reduceStage(orchestrator: Orchestrator, work: StageWork, log: Logger): Promise<ClaimedStage | null> {
@@ -34,7 +36,8 @@ export async function reduceStage(orchestrator: Orchestrator, work: StageWork, l
     completed_at: new Date().toISOString(),
     metadata,
   };
-  const decision = decide(work, reduced, tolerated);
+  const firstError = tolerated ? null : await findFirstError(sql, stage.stageId);
+  const decision = decide(work, reduced, { tolerated, firstError });
   const end = await createEnd(work, { ...reduced, orchestration: decision });
   const decided = await decideStage(sql, stage, end);
   if (decided === "lost") throw new StageTakenError("the decision came too late");
@@ -55,7 +58,7 @@ function isTolerated(
 function decide(
   { stage, job, definition, context }: StageWork,
   result: Omit<StageResult, "orchestration">,
-  tolerated: boolean,
+  { tolerated, firstError }: { tolerated: boolean; firstError: ErrorRecord | null },
 ): Decision {
   const asked: Decision = definition.decide
     ? parse(Decision, definition.decide(result, context), "contract-violation")
@@ -65,10 +68,9 @@ function decide(
   }
   if (asked.action === "fail_job" || asked.action === "retry_stage") return asked;
   if (!tolerated) {
-    return {
-      action: "fail_job",
-      reason: `${result.failed_tasks} of ${result.task_count} tasks of stage ${definition.name} failed`,
-    };
+    const failed = `${result.failed_tasks} of ${result.task_count} tasks of stage ${definition.name} failed`;
+    const because = firstError ? `${failed}; the first one: ${firstError.message}` : failed;
+    return { action: "fail_job", reason: because.slice(0, maxReasonLength).toWellFormed() };
   }
   return asked.action === "advance" && stage.number === job.stages.length ? { ...asked, action: "complete_job" } : asked;
 }

@@ -42,7 +42,10 @@ export interface StageDefinition<JobParams> {
   readonly deadlineMs?: number;
   /** Folds the outcomes into the metadata of the StageResult. Default: `{}`. */
   reduce?(context: ReduceContext<JobParams>): Promise<JsonObject>;
-  /** Default: advance, or complete the job after the last stage. Not asked when too many tasks failed. */
+  /**
+   * Default: advance, or complete the job after the last stage. When too many tasks failed, only `fail_job` and `retry_stage` are
+   * heeded; anything else fails the job with the error of the first of them.
+   */
   decide?(result: Omit<StageResult, "orchestration">, context: StageContext<JobParams>): Decision;
   /** Default 1; at most 100. */
   readonly tasksPerMessage?: number;

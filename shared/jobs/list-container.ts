@@ -115,7 +115,10 @@ export const listContainer = defineJob({
         }
         return {};
       },
-      decide: ({ metadata }) => parse(analyzeAndOrchestrate.result, metadata, "contract-violation").orchestration,
+      decide: ({ metadata, failed_tasks }) =>
+        failed_tasks > 0
+          ? { action: "advance" } // which the engine refuses, naming the task's error
+          : parse(analyzeAndOrchestrate.result, metadata, "contract-violation").orchestration,
     },
     {
       name: "extract_metadata",

@@ -261,6 +261,13 @@ async function endTasks(db: Db, sender: string, held: postgres.PendingQuery<post
   return { recorded: new Map(row?.recorded), batches: row?.batches ?? [] };
 }
 
+/** The error of the first of a stage's tasks that failed. */
+export async function findFirstError(db: Db, stageId: number): Promise<ErrorRecord | null> {
+  const [task] = await db<{ error: ErrorRecord | null }[]>`
+    select error from tasks where stage_id = ${stageId} and status = 'failed' order by index limit 1`;
+  return task?.error ?? null;
+}
+
 /** The outcomes of a stage's tasks in the order of their indexes, a page at a time. Large results are still references. */
 export async function* readOutcomes(db: Db, stageId: number): AsyncGenerator<TaskOutcome & { resultRef: string | null }> {
   const pageSize = 1000;

@@ -39,6 +39,15 @@ export interface CrashReport {
 const staffing: readonly RoleName[] = ["api", "orchestrator", "orchestrator", "task-runner", "task-runner"];
 const maxInterruptionMs = 30_000;
 
+/** A task whose runner was killed. */
+interface StruckTask {
+  readonly attempt: number;
+  readonly killedAt: number;
+  /** When its hint may have been struck last, in the hands of another runner that was killed: from then on it has its time again. */
+  hintStruckAt: number;
+  freed: boolean;
+}
+
 interface Job {
   readonly jobId: string;
   readonly name: string;
@@ -47,7 +56,8 @@ interface Job {
 
 /**
  * Kills processes of every role with SIGKILL while jobs run, restarts them, and checks what came of it: every job ends right,
- * results complete and not doubled, invariants hold, interrupted work runs again within 30 s. Each process is stopped with
+ * results complete and not doubled, invariants hold, interrupted work runs again within 30 s (of the last kill that may have struck
+ * it: first the task, then its hint in the hands of another runner). Each process is stopped with
  * SIGSTOP first, to see whether it had work in flight, and mostly killed only if it had.
  */
 export async function runCrashes({ broker, seed, kills, n, jobsAtOnce }: CrashOptions): Promise<CrashReport> {
@@ -72,7 +82,7 @@ export async function runCrashes({ broker, seed, kills, n, jobsAtOnce }: CrashOp
   const submitting = new Map<string, number>(); // requests in flight, by api process
   const done = new AbortController();
   const killed: Record<string, number> = {};
-  const struckByKill = new Map<number, { at: number; attempt: number }>();
+  const struckByKill = new Map<number, StruckTask>();
   let inFlight = 0;
   let interruptedTasks = 0;
   let longestInterruptionMs = 0;
@@ -153,6 +163,19 @@ export async function runCrashes({ broker, seed, kills, n, jobsAtOnce }: CrashOp
     return false;
   }
 
+  /** What a stopped process has asked for may still change what it holds: those of its role that were under way have ended. */
+  async function whenStatementsEnded(role: RoleName): Promise<void> {
+    const [{ stoppedAt } = { stoppedAt: 0 }] = await sql<{ stoppedAt: number }[]>`
+      select extract(epoch from clock_timestamp())::float as "stoppedAt"`;
+    // One that waits for a lock of the stopped process itself never will.
+    for (const giveUpAt = performance.now() + 200; performance.now() < giveUpAt;) {
+      const running = await sql`
+        select from pg_stat_activity where datname = current_database() and application_name = ${`sluice-${role}`}
+          and state = 'active' and query_start < to_timestamp(${stoppedAt})`;
+      if (running.length === 0) return;
+    }
+  }
+
   /** One more interruption would rightly fail what it holds; every job here is to complete, so it is spared for the moment. */
   async function isAtItsBound({ id }: RoleProcess): Promise<boolean> {
     const rows = await sql`
@@ -171,11 +194,15 @@ export async function runCrashes({ broker, seed, kills, n, jobsAtOnce }: CrashOp
         continue;
       }
       const atWork = await catchAtWork(victim);
+      await whenStatementsEnded(victim.role);
       if ((!atWork && tries < 30) || await isAtItsBound(victim)) {
         victim.signal("SIGCONT");
         continue;
       }
       if (victim.role === "task-runner") await noteStruckTasks(victim.id);
+      if (victim.role === "task-runner") {
+        for (const struck of struckByKill.values()) if (struck.freed) struck.hintStruckAt = performance.now();
+      }
       processes[index] = undefined;
       await victim.end("SIGKILL");
       killed[victim.role] = (killed[victim.role] ?? 0) + 1;
@@ -193,24 +220,26 @@ export async function runCrashes({ broker, seed, kills, n, jobsAtOnce }: CrashOp
     const rows = await sql<{ id: number; attempt: number }[]>`
       select id, attempt from tasks where runner_id = ${runnerId} and status = 'processing'`;
     interruptedTasks += rows.length;
-    for (const { id, attempt } of rows) struckByKill.set(id, { at: performance.now(), attempt });
+    const killedAt = performance.now();
+    for (const { id, attempt } of rows) struckByKill.set(id, { attempt, killedAt, hintStruckAt: killedAt, freed: false });
   }
 
   /** A statement under way when the runner died may still have committed: then the task has ended, which will do as well. */
   async function watchInterruptions(): Promise<void> {
     while (!done.signal.aborted || struckByKill.size > 0) {
       await sleep(250);
-      const rows = await sql<{ id: number; attempt: number; ended: boolean }[]>`
-        select id, attempt, ended_at is not null as ended from tasks
+      const rows = await sql<{ id: number; attempt: number; freed: boolean; ended: boolean }[]>`
+        select id, attempt, status = 'pending' as freed, ended_at is not null as ended from tasks
         where id in (select value::bigint from json_array_elements_text(${
         JSON.stringify([...struckByKill.keys()])
       }::text::json))`;
-      for (const { id, attempt, ended } of rows) {
+      for (const { id, attempt, freed, ended } of rows) {
         const struck = struckByKill.get(id);
         if (!struck) continue;
-        const elapsedMs = performance.now() - struck.at;
+        struck.freed = freed;
+        const elapsedMs = performance.now() - (freed ? struck.hintStruckAt : struck.killedAt);
         if (ended || attempt > struck.attempt) {
-          longestInterruptionMs = Math.max(longestInterruptionMs, elapsedMs);
+          longestInterruptionMs = Math.max(longestInterruptionMs, performance.now() - struck.killedAt);
           struckByKill.delete(id);
         } else if (elapsedMs > maxInterruptionMs) {
           const history = await describeTask(sql, id);

@@ -246,7 +246,10 @@ test.each(["tolerates_one", "tolerates_percent"])("tolerated failures complete t
 test.each(["tolerates_too_few", "fails_task"])("more failures than tolerated fail the job: %s", async (type) => {
   const { status, error, stages } = await run(type);
   expect(status).toBe("failed");
-  expect(error).toMatchObject({ code: "stage-failed" });
+  expect(error).toMatchObject({
+    code: "stage-failed",
+    message: expect.stringMatching(/tasks of stage one failed; the first one: task \d /),
+  });
   expect(stages).toHaveLength(1);
 });
 test.each([["breaks_contract", "contract-violation", 1], ["says_nul", "contract-violation", 1], ["hangs", "timed-out", 2]])(
