@@ -13,11 +13,13 @@ import { listQueueNames } from "../../shared/transport/queue-names.ts";
 import type { Transports } from "../../shared/transport/send-batches.ts";
 import type { TransportName } from "../../shared/transports.ts";
 import { isLocal } from "./admin.ts";
+import { listPrices, type PriceTable } from "./prices.ts";
 import { answerProblem, describeProblem, Problem } from "./problem.ts";
 import { logRequests } from "./request-log.ts";
 import { createReadinessCheck } from "../../shared/readiness.ts";
 import { createRouter } from "./routing.ts";
 import { createAssessmentRoutes } from "./routes/assessments.ts";
+import { createComparisonRoutes } from "./routes/comparison.ts";
 import { createHealthRoutes } from "./routes/health.ts";
 import { createJobRoutes } from "./routes/jobs.ts";
 import { createQueueRoutes } from "./routes/queues.ts";
@@ -42,6 +44,10 @@ export interface ApiDependencies {
   readonly defaultTransport?: TransportName | undefined;
   /** Where new jobs go while the broker they were for is away. */
   readonly fallbackTransport?: TransportName | undefined;
+  /** What operations on brokers cost. Default: list prices. */
+  readonly prices?: PriceTable;
+  /** Whether a transport's broker stands in for the real one. Default: none does. */
+  readonly isEmulator?: (transport: TransportName) => boolean;
   /** Whether a broker is known to be away. Default: none is. */
   readonly isAway?: (transport: TransportName) => boolean;
   readonly allowSchemaRedeploy?: boolean;
@@ -91,6 +97,14 @@ export function createApp(dependencies: ApiDependencies): Hono {
   app.route("/api/health", createHealthRoutes({ sql, transports, queueNames, log }));
   app.route("/api/jobs", createJobRoutes({ sql, transports, jobs, sender, router }));
   app.route("/api/assessments", createAssessmentRoutes({ sql }));
+  app.route(
+    "/api/metrics",
+    createComparisonRoutes({
+      sql,
+      prices: dependencies.prices ?? listPrices,
+      isEmulator: dependencies.isEmulator ?? (() => false),
+    }),
+  );
   app.route("/api/db", createRecordRoutes({ sql }));
   app.route(
     "/api/db/schema",

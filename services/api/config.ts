@@ -1,6 +1,7 @@
 import * as v from "valibot";
 import { ContractError } from "../../shared/contracts/parse.ts";
-import { CommonEnvironment, Flag, Integer, loadEnvironment, TrueOrFalse } from "../../shared/environment.ts";
+import { CommonEnvironment, Flag, Integer, loadEnvironment, Text, TrueOrFalse } from "../../shared/environment.ts";
+import { listPrices, PriceTable } from "./prices.ts";
 import { type TransportName, transportNames } from "../../shared/transports.ts";
 
 const ApiEnvironment = v.object({
@@ -15,6 +16,8 @@ const ApiEnvironment = v.object({
   USE_SERVICE_BUS: v.optional(TrueOrFalse),
   /** Where new jobs go while the broker they were for is away. Default: they wait for it. */
   FALLBACK_TRANSPORT: v.optional(v.picklist(transportNames)),
+  /** JSON of a PriceTable. Default: list prices. */
+  BROKER_PRICES: v.optional(v.pipe(Text, v.parseJson(undefined, "must be JSON"), PriceTable), JSON.stringify(listPrices)),
   /** Lets `POST /api/db/schema/redeploy` delete everything. */
   ALLOW_SCHEMA_REDEPLOY: Flag(false),
   /** Answers admin routes to anybody who can reach this process, not only on its own machine. */

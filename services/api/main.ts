@@ -12,6 +12,7 @@ import { closeTransports, openTransports } from "../../shared/transport/open-tra
 import { createApp } from "./app.ts";
 import { createCircuits } from "./circuits.ts";
 import { loadConfig } from "./config.ts";
+import { createEmulatorCheck } from "./emulators.ts";
 
 const config = loadConfig(process.env);
 const log = createLogger("api", config.LOG_LEVEL);
@@ -30,6 +31,8 @@ const app = createApp({
   defaultTransport: config.defaultTransport,
   fallbackTransport: config.FALLBACK_TRANSPORT,
   isAway,
+  prices: config.BROKER_PRICES,
+  isEmulator: createEmulatorCheck(config),
   allowSchemaRedeploy: config.ALLOW_SCHEMA_REDEPLOY,
   allowAdminRoutes: config.ALLOW_ADMIN_ROUTES,
   remoteAddress: (context) => getConnInfo(context).remote.address,
