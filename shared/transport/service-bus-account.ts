@@ -16,7 +16,7 @@ export type ServiceBusAccount =
  * One try a call: which failures are worth another, and after which pause, is decided in one place (`service-bus-send.ts`, and the
  * loop in `consume.ts`). The SDK's own default is silent for 90 seconds, for a wrong key too.
  */
-const clientOptions: ServiceBusClientOptions = { retryOptions: { maxRetries: 0, timeoutInMs: 8_000 } };
+const clientOptions: ServiceBusClientOptions = { retryOptions: { maxRetries: 0, timeoutInMs: 5_000 } };
 
 /** Connects with the first call. Throws PermanentError `invalid-configuration` if the account can't be one. */
 export function createServiceBusClient(account: ServiceBusAccount): ServiceBusClient {

@@ -20,9 +20,19 @@ export interface Connection {
   openReceiver(source: Source, receiveMode?: "peekLock" | "receiveAndDelete"): ServiceBusReceiver;
   /** A receiver that receives nothing; renews and settles by lock token. */
   manager(source: Source): ServiceBusReceiver;
-  /** Runs a call of this client. Rejects with LockLostError or ServiceBusCallError, after `limitMs` at the latest. */
-  call<Result>(tried: string, run: () => Promise<Result>, limitMs?: number): Promise<Result>;
+  /**
+   * Runs a call of this client. Rejects with LockLostError or ServiceBusCallError, after `limitMs` at the latest. If nothing at all
+   * was heard from Service Bus meanwhile, this client is gone: the SDK can hang for a minute where a link was just being opened
+   * when the connection broke, and for ever where nobody closed it.
+   */
+  call<Result>(tried: string, run: () => Promise<Result>, options?: CallOptions<Result>): Promise<Result>;
   close(): Promise<void>;
+}
+
+export interface CallOptions<Result> {
+  readonly limitMs?: number;
+  /** Whether this result proves that Service Bus is there. Default: any does. */
+  readonly isAnswer?: (result: Result) => boolean;
 }
 
 /** More than the SDK takes to notice that a call isn't answered, where it does notice. */
@@ -34,6 +44,7 @@ export function createConnection(client: ServiceBusClient, log: Logger): Connect
   const senders = new Map<string, ServiceBusSender>();
   const managers = new Map<string, ServiceBusReceiver>();
   let isGone = false;
+  let answers = 0;
 
   function openReceiver({ queue, from }: Source, receiveMode: "peekLock" | "receiveAndDelete" = "peekLock"): ServiceBusReceiver {
     return client.createReceiver(queue, {
@@ -57,12 +68,16 @@ export function createConnection(client: ServiceBusClient, log: Logger): Connect
     sender: (queue) => getOrAdd(senders, queue, () => client.createSender(queue)),
     openReceiver,
     manager: (source) => getOrAdd(managers, `${source.from} ${source.queue}`, () => openReceiver(source)),
-    async call(tried, run, limitMs = callLimitMs) {
+    async call(tried, run, { limitMs = callLimitMs, isAnswer = () => true } = {}) {
+      const answersBefore = answers;
       try {
-        return await withTimeLimit(run(), limitMs);
+        const result = await withTimeLimit(run(), limitMs);
+        if (isAnswer(result)) answers += 1;
+        return result;
       } catch (thrown) {
         const error = translateError(tried, thrown);
-        if (!(error instanceof LockLostError) && error.isSilence && !isGone) {
+        if (error instanceof LockLostError || !error.isSilence) answers += 1;
+        else if (answers === answersBefore && !isGone) {
           log.warn({ err: error }, "Service Bus is silent: its client is replaced");
           void close();
         }

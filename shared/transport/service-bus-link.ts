@@ -33,7 +33,7 @@ const waitMs = 700;
 /** How long messages are collected that are there already; the drain that follows brings the rest. */
 const collectMs = 5;
 /** Beyond a wait, before a receiver counts as silent. Holds connecting, too. */
-const silenceMs = 8_000;
+const silenceMs = 10_000;
 /**
  * A session has places for 2,048 deliveries, and stops without a word when one that is never settled has come to the front of
  * them. A link that is replaced before that can't stop.
@@ -61,7 +61,10 @@ export function openLink(connection: Connection, { source, giveBack }: LinkOptio
     // Not by the signal: an aborted call of the SDK leaves its credit on the link, and messages that come for it get lost.
     const call = receiver.receiveMessages(max, { maxWaitTimeInMs: forMs });
     try {
-      const messages = await connection.call(`receiving from ${source.queue}`, () => call, forMs + silenceMs);
+      const messages = await connection.call(`receiving from ${source.queue}`, () => call, {
+        limitMs: forMs + silenceMs,
+        isAnswer: ({ length }) => length > 0, // the SDK gives none on a dead link, too
+      });
       delivered += messages.length;
       unsettled += messages.length;
       return messages;

@@ -1,6 +1,6 @@
 import type { ServiceBusReceivedMessage, ServiceBusReceiver } from "@azure/service-bus";
 import { TimeLimitError, withTimeLimit } from "../time-limit.ts";
-import type { ConnectionSlot, Source } from "./service-bus-connection.ts";
+import type { Connection, ConnectionSlot, Source } from "./service-bus-connection.ts";
 import { translateError } from "./service-bus-errors.ts";
 import type { Link } from "./service-bus-link.ts";
 import { LockLostError } from "./transport.ts";
@@ -19,10 +19,11 @@ export interface Received {
 }
 
 export interface SettleOptions {
+  readonly connections: ConnectionSlot;
   /** A second client. As it doesn't know the links of the first, it settles by lock token, whatever became of them. */
   readonly settlers: ConnectionSlot;
-  /** Answers of a link are waited for so long before the settler is asked. */
-  readonly linkAnswerMs: number;
+  /** The first answer is waited for so long, before the settler is asked. What was on its way when a connection broke is lost. */
+  readonly answerMs: number;
 }
 
 /**
@@ -35,7 +36,7 @@ export async function settleMessage(received: Received, outcome: Outcome, option
   if (link.connection.isGone || linkIsGone(message)) return await settleByToken(received, outcome, tried, options);
   const onLink = link.fence(outcome.settle === "complete" ? "complete" : "other", () => apply(link.receiver, message, outcome));
   try {
-    await withTimeLimit(onLink, options.linkAnswerMs);
+    await withTimeLimit(onLink, options.answerMs);
   } catch (thrown) {
     const error = translateError(tried, thrown);
     if (error instanceof LockLostError) throw error;
@@ -45,19 +46,19 @@ export async function settleMessage(received: Received, outcome: Outcome, option
   }
 }
 
-/** Locks it for another while. The lock belongs to no link. */
-export async function renewLock({ message, source, link }: Received, { settlers }: SettleOptions): Promise<void> {
+/** Locks it for another while. The lock belongs to no link, so any client will do. */
+export async function renewLock(
+  { message, source }: Received,
+  { connections, settlers, answerMs }: SettleOptions,
+): Promise<void> {
   const tried = `renewing the lock of message ${message.messageId} of ${source.queue}`;
-  const renewOn = ({ call, manager }: Link["connection"]) => call(tried, () => manager(source).renewMessageLock(message));
-  if (!link.connection.isGone) {
-    try {
-      await renewOn(link.connection);
-      return;
-    } catch (error) {
-      if (error instanceof LockLostError) throw error;
-    }
+  const renewOn = ({ call, manager }: Connection) => call(tried, () => manager(source).renewMessageLock(message));
+  try {
+    await withTimeLimit(renewOn(connections.current()), answerMs);
+  } catch (error) {
+    if (error instanceof LockLostError) throw error;
+    await renewOn(settlers.current());
   }
-  await renewOn(settlers.current());
 }
 
 async function settleByToken({ message, source }: Received, outcome: Outcome, tried: string, { settlers }: SettleOptions) {

@@ -39,7 +39,7 @@ export function openServiceBusTransport(account: ServiceBusAccount, options: Ser
   const { lockMs = 300_000, maxDeliveryCount = defaultMaxDeliveryCount, log = pino({ level: "silent" }) } = options;
   const open = () => createConnection(createServiceBusClient(account), log);
   const connections = createConnectionSlot(open);
-  const settling = { settlers: createConnectionSlot(open), linkAnswerMs: Math.min(3_000, lockMs / 4) };
+  const settling = { connections, settlers: createConnectionSlot(open), answerMs: Math.min(3_000, lockMs / 4) };
   const administration = createQueueAdministration(account);
   const throttle = createThrottle();
   const closing = new AbortController();
