@@ -120,6 +120,7 @@ export function createNamespace<Content extends MessageContent>(tier: Tier, host
       const settings = { ...defaultQueueSettings, ...given };
       check(name, settings);
       const queue = createQueue<Content>(name, settings, {
+        createdAt: now,
         createLockToken: host.createLockToken,
         deadline: host.deadline,
         available: (subqueue) => available(queue, subqueue),
@@ -137,6 +138,7 @@ export function createNamespace<Content extends MessageContent>(tier: Tier, host
       }
       check(queue.name, settings);
       queue.settings = settings;
+      queue.times.modifiedAt = now;
       forward(queue, now);
       return queue;
     },

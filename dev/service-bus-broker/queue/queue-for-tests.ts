@@ -6,6 +6,7 @@ import { defaultQueueSettings, type QueueSettings } from "./settings.ts";
 export function testQueue(settings: Partial<QueueSettings> = {}, name = "orders"): Queue<TestContent> {
   let tokens = 0;
   return createQueue<TestContent>(name, { ...defaultQueueSettings, lockDurationMs: 10_000, ...settings }, {
+    createdAt: 0,
     createLockToken: () => `lock-${++tokens}`,
     available() {},
     deadline() {},

@@ -9,6 +9,7 @@ export interface Queue<Content> {
   /** In lower case. */
   readonly name: string;
   settings: QueueSettings;
+  readonly times: QueueTimes;
   readonly active: Subqueue<Content>;
   readonly deadLetters: Subqueue<Content>;
   /** Of all its messages, dead letters included: what the quota is about. */
@@ -30,6 +31,14 @@ export interface Queue<Content> {
   footprint(): { messages: number; locks: number; timers: number; messageIds: number };
 }
 
+export interface QueueTimes {
+  readonly createdAt: number;
+  /** The last send, or change of its settings. */
+  modifiedAt: number;
+  /** The last time anything was done with its messages. */
+  accessedAt: number;
+}
+
 export interface QueueCounts {
   /** Locked and deferred ones are counted among the active. */
   readonly active: number;
@@ -38,6 +47,7 @@ export interface QueueCounts {
 }
 
 export interface QueueHost<Content> {
+  readonly createdAt: number;
   createLockToken(): string;
   available(subqueue: Subqueue<Content>): void;
   deadline(time: number): void;
@@ -56,6 +66,7 @@ export function createQueue<Content extends MessageContent>(
   let bytes = 0;
   let evictionAt = Infinity;
   const duplicates = createDuplicates();
+  const times = { createdAt: host.createdAt, modifiedAt: host.createdAt, accessedAt: host.createdAt };
   const nextSequenceNumber = () => ++lastSequenceNumber;
 
   const shared = {
@@ -157,6 +168,7 @@ export function createQueue<Content extends MessageContent>(
     set settings(next) {
       settings = next;
     },
+    times,
     active,
     deadLetters,
     get bytes() {
@@ -166,6 +178,7 @@ export function createQueue<Content extends MessageContent>(
     send(contents, now) {
       const refusal = refusalOf(contents);
       if (refusal) throw refusal;
+      times.modifiedAt = times.accessedAt = now;
       const origin = { enqueuedSequenceNumber: 0, deadLetterSource: undefined, hops: 0, changes: undefined };
       return contents.map((content) => enqueue(content, now, origin));
     },
