@@ -43,6 +43,14 @@ export const CommonEnvironment = v.object({
   /** Instead of a connection string: `https://<account>.queue.core.windows.net`, with DefaultAzureCredential. */
   AZURE_STORAGE_QUEUE_URL: v.optional(Url("https:", "http:")),
   AZURE_STORAGE_BLOB_URL: v.optional(Url("https:", "http:")),
+  AZURE_SERVICE_BUS_CONNECTION_STRING: v.optional(Text),
+  /** Other names of the same. */
+  SERVICE_BUS_CONNECTION_STRING: v.optional(Text),
+  ServiceBusConnection: v.optional(Text),
+  /** Where queues are made and counted, if not there: an emulator has another port for it. */
+  SERVICE_BUS_ADMIN_CONNECTION_STRING: v.optional(Text),
+  /** Instead of a connection string: the name of the namespace, with DefaultAzureCredential. */
+  SERVICE_BUS_NAMESPACE: v.optional(Text),
   /** The transports this process serves, separated by commas. */
   TRANSPORTS: v.optional(
     v.pipe(
@@ -83,12 +91,34 @@ export function readJobSettings(environment: CommonEnvironment): { readonly asse
   };
 }
 
-/** Reads an environment; a bad value stops the process with the variable's name. */
+/** Variables that have other names too, the first of which is ours. */
+const aliases = [
+  ["AZURE_SERVICE_BUS_CONNECTION_STRING", "SERVICE_BUS_CONNECTION_STRING", "ServiceBusConnection"],
+] as const;
+
+export function serviceBusConnectionString(environment: CommonEnvironment): string | undefined {
+  const { AZURE_SERVICE_BUS_CONNECTION_STRING, SERVICE_BUS_CONNECTION_STRING, ServiceBusConnection } = environment;
+  return AZURE_SERVICE_BUS_CONNECTION_STRING ?? SERVICE_BUS_CONNECTION_STRING ?? ServiceBusConnection;
+}
+
+/** Reads an environment; a bad value, or two names of one variable that contradict each other, stop the process with their names. */
 export function loadEnvironment<Schema extends v.GenericSchema>(
   schema: Schema,
   environment: Record<string, string | undefined>,
 ): v.InferOutput<Schema> {
+  checkAliases(environment);
   return parse(schema, environment, "invalid-configuration");
+}
+
+function checkAliases(environment: Record<string, string | undefined>): void {
+  for (const names of aliases) {
+    const set = names.filter((name) => environment[name] !== undefined);
+    if (new Set(set.map((name) => environment[name]?.trim())).size <= 1) continue;
+    throw new ContractError("invalid-configuration", [{
+      field: set.join(", "),
+      message: "are the same setting, with different values",
+    }]);
+  }
 }
 
 /** The queues of the transports that this environment enables. */

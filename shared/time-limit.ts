@@ -1,17 +1,16 @@
-import { setTimeout as sleep } from "node:timers/promises";
+/** No answer came in time; the work itself may still go on. */
+export class TimeLimitError extends Error {
+  override readonly name = "TimeLimitError";
+}
 
-/** The promise's outcome, or a rejection after `ms`. The work itself goes on: nothing here can stop it. */
+/** The promise's outcome, or a rejection with TimeLimitError after `ms`. The work itself goes on: nothing here can stop it. */
 export async function withTimeLimit<Result>(promise: Promise<Result>, ms: number): Promise<Result> {
-  const timer = new AbortController();
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new TimeLimitError(`no answer within ${ms} ms`)), ms);
   try {
-    return await Promise.race([
-      promise,
-      sleep(ms, undefined, { signal: timer.signal }).then(() => {
-        throw new Error(`no answer within ${ms} ms`);
-      }),
-    ]);
+    return await Promise.race([promise, late]);
   } finally {
-    timer.abort();
+    clearTimeout(timer);
   }
 }
 

@@ -14,6 +14,8 @@ const ApiEnvironment = v.object({
    * `TRANSPORTS` doesn't name it, to `FALLBACK_TRANSPORT`.
    */
   USE_SERVICE_BUS: v.optional(TrueOrFalse),
+  /** Another name of the same. */
+  ENABLE_SERVICE_BUS: v.optional(TrueOrFalse),
   /** Where new jobs go while the broker they were for is away. Default: they wait for it. */
   FALLBACK_TRANSPORT: v.optional(v.picklist(transportNames)),
   /** JSON of a PriceTable. Default: list prices. */
@@ -33,12 +35,17 @@ export type Config = Omit<v.InferOutput<typeof ApiEnvironment>, "DEFAULT_TRANSPO
 /** Throws ContractError naming the variables at fault. */
 export function loadConfig(environment: Record<string, string | undefined>): Config {
   const { DEFAULT_TRANSPORT, ...config } = loadEnvironment(ApiEnvironment, environment);
-  const { TRANSPORTS, USE_SERVICE_BUS, FALLBACK_TRANSPORT } = config;
+  const { TRANSPORTS, FALLBACK_TRANSPORT } = config;
+  const { USE_SERVICE_BUS, ENABLE_SERVICE_BUS } = config;
+  if (USE_SERVICE_BUS !== undefined && ENABLE_SERVICE_BUS !== undefined && USE_SERVICE_BUS !== ENABLE_SERVICE_BUS) {
+    refuse("USE_SERVICE_BUS, ENABLE_SERVICE_BUS", "are the same setting, with different values");
+  }
+  const useServiceBus = USE_SERVICE_BUS ?? ENABLE_SERVICE_BUS;
   if (FALLBACK_TRANSPORT !== undefined && !TRANSPORTS.includes(FALLBACK_TRANSPORT)) {
     refuse("FALLBACK_TRANSPORT", "must be one of TRANSPORTS");
   }
   // With a fallback, Service Bus may be wanted where it can't be reached yet: its jobs go there.
-  const absent = USE_SERVICE_BUS === true && !TRANSPORTS.includes("service_bus");
+  const absent = useServiceBus === true && !TRANSPORTS.includes("service_bus");
   if (absent && FALLBACK_TRANSPORT === undefined) {
     refuse(
       "USE_SERVICE_BUS",
@@ -46,7 +53,7 @@ export function loadConfig(environment: Record<string, string | undefined>): Con
     );
   }
   const accepting = [
-    ...TRANSPORTS.filter((name) => name !== "service_bus" || USE_SERVICE_BUS !== false),
+    ...TRANSPORTS.filter((name) => name !== "service_bus" || useServiceBus !== false),
     ...(absent ? ["service_bus" as const] : []),
   ];
   const [first] = accepting;
@@ -54,7 +61,7 @@ export function loadConfig(environment: Record<string, string | undefined>): Con
   if (DEFAULT_TRANSPORT !== undefined && !accepting.includes(DEFAULT_TRANSPORT)) {
     refuse("DEFAULT_TRANSPORT", `must be one of TRANSPORTS that takes new jobs: ${accepting.join(", ")}`);
   }
-  return { ...config, accepting, defaultTransport: DEFAULT_TRANSPORT ?? (USE_SERVICE_BUS ? "service_bus" : first) };
+  return { ...config, accepting, defaultTransport: DEFAULT_TRANSPORT ?? (useServiceBus ? "service_bus" : first) };
 }
 
 function refuse(field: string, message: string): never {

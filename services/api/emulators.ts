@@ -1,4 +1,4 @@
-import type { CommonEnvironment } from "../../shared/environment.ts";
+import { type CommonEnvironment, serviceBusConnectionString } from "../../shared/environment.ts";
 import type { TransportName } from "../../shared/transports.ts";
 
 /** Tells the brokers that stand in for Azure's: their figures say nothing about Azure's speed. */
@@ -6,7 +6,7 @@ export function createEmulatorCheck(environment: CommonEnvironment): (transport:
   const storage = environment.AZURE_STORAGE_CONNECTION_STRING ?? "";
   const emulators: Readonly<Record<TransportName, boolean>> = {
     storage_queue: /AccountName=devstoreaccount1\b|UseDevelopmentStorage=true/i.test(storage),
-    service_bus: false,
+    service_bus: /UseDevelopmentEmulator=true/i.test(serviceBusConnectionString(environment) ?? ""),
     bullmq: true,
   };
   return (transport) => emulators[transport];

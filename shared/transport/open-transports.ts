@@ -1,4 +1,5 @@
 import { type AzureStorage, openAzureStorage } from "../azure-storage.ts";
+import type { Logger } from "pino";
 import { type CommonEnvironment, readQueues } from "../environment.ts";
 import type { JobCatalog } from "../jobs/catalog.ts";
 import { openTransport, type TransportConfig } from "./open.ts";
@@ -6,8 +7,12 @@ import { listQueueNames } from "./queue-names.ts";
 import type { Transports } from "./send-batches.ts";
 
 /** Opens every transport that the environment enables. Nothing is connected before the first call. */
-export function openTransports(environment: CommonEnvironment, azure: AzureStorage = openAzureStorage(environment)): Transports {
-  const config = createTransportConfig(environment, azure);
+export function openTransports(
+  environment: CommonEnvironment,
+  azure: AzureStorage = openAzureStorage(environment),
+  log?: Logger,
+): Transports {
+  const config = { ...createTransportConfig(environment, azure), ...(log && { log }) };
   return new Map(
     [...readQueues(environment)].map(([name, queues]) => [name, { transport: openTransport(name, config), queues }]),
   );
@@ -26,6 +31,7 @@ export async function provisionTransports(transports: Transports, jobs: JobCatal
 function createTransportConfig(environment: CommonEnvironment, azure: AzureStorage): TransportConfig {
   const { REDIS_URL, BULLMQ_DATABASE_URL, DATABASE_URL, TRANSPORTS } = environment;
   return {
+    ...(TRANSPORTS.includes("service_bus") && { serviceBus: { account: azure.serviceBusAccount() } }),
     ...(TRANSPORTS.includes("storage_queue") && { storageQueue: azure.queueAccount() }),
     bullmq: REDIS_URL ? { redisUrl: REDIS_URL } : { databaseUrl: BULLMQ_DATABASE_URL ?? DATABASE_URL },
   };

@@ -77,5 +77,7 @@ export function createMessages(batch: Batch): readonly OutgoingMessage[] {
   return bodies.map((body, position) => ({
     messageId: `${batch.batchId}-o${batch.id}-n${batch.sends}-${position}`,
     body: JSON.stringify(body),
+    correlationId,
+    properties: { jobId, kind: body.kind },
   }));
 }

@@ -4,6 +4,9 @@ import type { TransportName } from "../transports.ts";
 export interface OutgoingMessage {
   readonly messageId: string;
   readonly body: string;
+  /** For people who look into the broker; not every transport has a place for them, and no receiver of ours reads them. */
+  readonly correlationId?: string;
+  readonly properties?: Readonly<Record<string, string>>;
 }
 
 /** A message under a lock that this process holds until it settles it or the lock expires. */

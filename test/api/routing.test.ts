@@ -178,6 +178,7 @@ describe("the settings", () => {
     [
       [{ TRANSPORTS: "bullmq", USE_SERVICE_BUS: "true" }, /USE_SERVICE_BUS.*TRANSPORTS does not name service_bus/],
       [{ TRANSPORTS: "service_bus", USE_SERVICE_BUS: "false" }, /USE_SERVICE_BUS/],
+      [{ USE_SERVICE_BUS: "false", ENABLE_SERVICE_BUS: "true" }, /USE_SERVICE_BUS, ENABLE_SERVICE_BUS: are the same setting/],
       [{ TRANSPORTS: "bullmq", USE_SERVICE_BUS: "yes" }, /USE_SERVICE_BUS: must be true or false/],
       [{ TRANSPORTS: "bullmq", FALLBACK_TRANSPORT: "storage_queue" }, /FALLBACK_TRANSPORT: must be one of TRANSPORTS/],
       [{ TRANSPORTS: "bullmq,service_bus", USE_SERVICE_BUS: "false", DEFAULT_TRANSPORT: "service_bus" }, /DEFAULT_TRANSPORT/],

@@ -48,7 +48,7 @@ test.each(Object.entries(readers))(
 
 test(".env.example names every variable", async () => {
   const text = await readFile(".env.example", "utf8");
-  const named = new Set([...text.matchAll(/^#?([A-Z_]+)=/gm)].map(([, name]) => name));
+  const named = new Set([...text.matchAll(/^#?([A-Za-z_]+)=/gm)].map(([, name]) => name));
   const read = [...Object.values(readers), loadDevSettings].flatMap(variablesOf);
   expect([...named].sort()).toEqual([...new Set(read)].sort());
 });
