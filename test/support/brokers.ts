@@ -1,6 +1,8 @@
 import { openBullmqTransport } from "../../shared/transport/bullmq.ts";
+import { openServiceBusTransport } from "../../shared/transport/service-bus.ts";
 import { openStorageQueueTransport } from "../../shared/transport/storage-queue.ts";
 import type { Transport } from "../../shared/transport/transport.ts";
+import { startServiceBusBroker } from "../../dev/service-bus-broker/start.ts";
 import { startAzurite } from "./azurite.ts";
 import { startPostgres } from "./postgres.ts";
 import { redisIsInstalled, startRedis } from "./redis.ts";
@@ -19,6 +21,7 @@ export const brokers: readonly { name: string; missing: boolean; start(): Promis
   { name: "bullmq on PostgreSQL", missing: false, start: startBullmqOnPostgres },
   { name: "bullmq on Redis", missing: !redisIsInstalled(), start: startBullmqOnRedis },
   { name: "storage-queue", missing: false, start: startStorageQueue },
+  { name: "service-bus", missing: false, start: startServiceBus },
 ];
 
 async function startBullmqOnPostgres(): Promise<Broker> {
@@ -36,6 +39,21 @@ async function startBullmqOnRedis(): Promise<Broker> {
   return {
     open: () => openBullmqTransport({ redisUrl: url }, { lockMs: 5_000 }),
     environment: { TRANSPORTS: "bullmq", REDIS_URL: url },
+    restart,
+    stop,
+  };
+}
+
+/** The development broker, in this process; its queues lock as long as those of the others. */
+async function startServiceBus(): Promise<Broker> {
+  const { connectionString, adminConnectionString, restart, stop } = await startServiceBusBroker();
+  return {
+    open: () => openServiceBusTransport({ connectionString, adminConnectionString }, { lockMs: 5_000 }),
+    environment: {
+      TRANSPORTS: "service_bus",
+      AZURE_SERVICE_BUS_CONNECTION_STRING: connectionString,
+      SERVICE_BUS_ADMIN_CONNECTION_STRING: adminConnectionString,
+    },
     restart,
     stop,
   };
