@@ -15,7 +15,7 @@ const config = loadConfig(process.env);
 const log = createLogger("api", config.LOG_LEVEL);
 const signal = stopSignal();
 const sql = openDatabase(config.DATABASE_URL, { applicationName: "api", max: 20 });
-const transports = openTransports(config);
+const transports = openTransports(config, undefined, log);
 const id = createId("api");
 const app = createApp({
   sql,
