@@ -38,6 +38,7 @@ export function checkSasToken(token: string, queue: string, { keys, now }: { key
 export function entityOf(address: string): string {
   return address
     .toLowerCase()
+    .replace(/\?.*$/, "")
     .replace(/^[a-z]+:\/\/[^/]*\/?/, "")
     .replace(/\/?\$management$/, "")
     .replace(/\/+$/, "");
