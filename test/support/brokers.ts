@@ -1,4 +1,6 @@
+import { startServiceBusBroker } from "../../dev/service-bus-broker/start.ts";
 import { openBullmqTransport } from "../../shared/transport/bullmq.ts";
+import { openServiceBusTransport } from "../../shared/transport/service-bus.ts";
 import { openStorageQueueTransport } from "../../shared/transport/storage-queue.ts";
 import type { Transport } from "../../shared/transport/transport.ts";
 import { startAzurite } from "./azurite.ts";
@@ -19,6 +21,7 @@ export const brokers: readonly { name: string; missing: boolean; start(): Promis
   { name: "bullmq on PostgreSQL", missing: false, start: startBullmqOnPostgres },
   { name: "bullmq on Redis", missing: !redisIsInstalled(), start: startBullmqOnRedis },
   { name: "storage-queue", missing: false, start: startStorageQueue },
+  { name: "service-bus", missing: false, start: startServiceBus },
 ];
 
 async function startBullmqOnPostgres(): Promise<Broker> {
@@ -46,6 +49,20 @@ async function startStorageQueue(): Promise<Broker> {
   return {
     open: () => openStorageQueueTransport({ connectionString }, { lockMs: 5_000 }),
     environment: { TRANSPORTS: "storage_queue", AZURE_STORAGE_CONNECTION_STRING: connectionString },
+    restart,
+    stop,
+  };
+}
+
+async function startServiceBus(): Promise<Broker> {
+  const { connectionString, adminConnectionString, restart, stop } = await startServiceBusBroker();
+  return {
+    open: () => openServiceBusTransport({ connectionString, adminConnectionString }, { lockMs: 5_000 }),
+    environment: {
+      TRANSPORTS: "service_bus",
+      AZURE_SERVICE_BUS_CONNECTION_STRING: connectionString,
+      SERVICE_BUS_ADMIN_CONNECTION_STRING: adminConnectionString,
+    },
     restart,
     stop,
   };
