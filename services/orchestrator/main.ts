@@ -18,7 +18,7 @@ const log = createLogger("orchestrator", config.LOG_LEVEL);
 const signal = stopSignal();
 const sql = openDatabase(config.DATABASE_URL, { applicationName: "orchestrator", max: 16 });
 const azure = openAzureStorage(config);
-const transports = openTransports(config, azure);
+const transports = openTransports(config, azure, log);
 const id = createId("orchestrator");
 const probes = await listen(createProbes(createReadinessCheck({ sql, log })), { host: config.HOST, port: config.PORT });
 try {

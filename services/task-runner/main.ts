@@ -20,7 +20,7 @@ const log = createLogger("task-runner", config.LOG_LEVEL);
 const signal = stopSignal();
 const sql = openDatabase(config.DATABASE_URL, { applicationName: "task-runner", max: 16 });
 const azure = openAzureStorage(config);
-const transports = openTransports(config, azure);
+const transports = openTransports(config, azure, log);
 const id = createId("runner");
 const probes = await listen(createProbes(createReadinessCheck({ sql, log })), { host: config.HOST, port: config.PORT });
 try {

@@ -6,13 +6,14 @@ import { createApiClient } from "../../dev/demo/api-client.ts";
 import { checkHelloWorld, checkListContainer } from "../../dev/demo/check.ts";
 import { CommonEnvironment, loadEnvironment } from "../../shared/environment.ts";
 import { closeTransports, openTransports, provisionTransports } from "../../shared/transport/open-transports.ts";
+import { type ServiceBusBroker, startServiceBusBroker } from "../../dev/service-bus-broker/start.ts";
 import { type Azurite, startAzurite } from "../support/azurite.ts";
 import { createJobCatalog } from "../../shared/jobs/catalog.ts";
 import { allJobs } from "../support/all-jobs.ts";
 import { createTestDatabase } from "../support/database.ts";
 import { type DenoRole, startDenoRole } from "./deno-role.ts";
 
-const transports = ["bullmq", "storage_queue"] as const;
+const transports = ["bullmq", "storage_queue", "service_bus"] as const;
 const container = "deno-files";
 /** In the one directory that the tasks may write to. */
 const claimCheckDirectory = `.sluice/claim-checks/${randomBytes(6).toString("hex")}`;
@@ -24,24 +25,27 @@ const files = ["a.txt", "Überblick/日本/b.TIF", "100% + #1/c.geojson"].map((n
 }));
 
 let azurite: Azurite;
+let serviceBus: ServiceBusBroker;
 beforeAll(async () => {
-  azurite = await startAzurite();
+  [azurite, serviceBus] = await Promise.all([startAzurite(), startServiceBusBroker()]);
   const client = BlobServiceClient.fromConnectionString(azurite.connectionString).getContainerClient(container);
   await client.create();
   for (const { name, bytes } of files) await client.uploadBlockBlob(name, Buffer.alloc(bytes), bytes);
 });
-afterAll(() => azurite.stop());
+afterAll(() => Promise.all([azurite.stop(), serviceBus.stop()]));
 
 test.each([
   ["Blob Storage", {}],
   ["a directory", { CLAIM_CHECK_DIRECTORY: claimCheckDirectory }],
 ])(
-  "every role runs jobs of both transports under Deno, with the permissions of its task and claim checks in %s",
+  "every role runs jobs of all transports under Deno, with the permissions of its task and claim checks in %s",
   async (_, claimChecks) => {
     const database = await createTestDatabase();
     const environment: Record<string, string> = {
       DATABASE_URL: database.url,
       AZURE_STORAGE_CONNECTION_STRING: azurite.connectionString,
+      AZURE_SERVICE_BUS_CONNECTION_STRING: serviceBus.connectionString,
+      SERVICE_BUS_ADMIN_CONNECTION_STRING: serviceBus.adminConnectionString,
       TRANSPORTS: transports.join(","),
       ...claimChecks,
     };

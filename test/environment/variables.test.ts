@@ -5,6 +5,7 @@ import { loadDevSettings } from "../../dev/stack/settings.ts";
 import { loadConfig as loadApiConfig } from "../../services/api/config.ts";
 import { loadConfig as loadOrchestratorConfig } from "../../services/orchestrator/config.ts";
 import { loadConfig as loadRunnerConfig } from "../../services/task-runner/config.ts";
+import { serviceBusConnectionString } from "../../shared/environment.ts";
 
 const readers = {
   api: loadApiConfig,
@@ -51,4 +52,18 @@ test(".env.example names every variable", async () => {
   const named = new Set([...text.matchAll(/^#?([A-Za-z_]+)=/gm)].map(([, name]) => name));
   const read = [...Object.values(readers), loadDevSettings].flatMap(variablesOf);
   expect([...named].sort()).toEqual([...new Set(read)].sort());
+});
+
+test("a setting with several names is read under each, and two that differ are refused by their names", () => {
+  const load = (environment: Record<string, string>) =>
+    loadRunnerConfig({ DATABASE_URL: "postgres://localhost/x", TRANSPORTS: "bullmq", ...environment });
+  const names = ["AZURE_SERVICE_BUS_CONNECTION_STRING", "SERVICE_BUS_CONNECTION_STRING", "ServiceBusConnection"];
+  for (const name of names) expect(serviceBusConnectionString(load({ [name]: "Endpoint=sb://a" }))).toBe("Endpoint=sb://a");
+  const same = load(Object.fromEntries(names.map((name) => [name, "Endpoint=sb://a"])));
+  expect(serviceBusConnectionString(same)).toBe("Endpoint=sb://a");
+  for (const name of names.slice(1)) {
+    const loadBoth = () => load({ AZURE_SERVICE_BUS_CONNECTION_STRING: "Endpoint=sb://a", [name]: "Endpoint=sb://secret" });
+    expect(loadBoth).toThrow(`AZURE_SERVICE_BUS_CONNECTION_STRING, ${name}`);
+    expect(loadBoth).not.toThrow("secret");
+  }
 });

@@ -1,8 +1,8 @@
+import { startServiceBusBroker } from "../../dev/service-bus-broker/start.ts";
 import { openBullmqTransport } from "../../shared/transport/bullmq.ts";
 import { openServiceBusTransport } from "../../shared/transport/service-bus.ts";
 import { openStorageQueueTransport } from "../../shared/transport/storage-queue.ts";
 import type { Transport } from "../../shared/transport/transport.ts";
-import { startServiceBusBroker } from "../../dev/service-bus-broker/start.ts";
 import { startAzurite } from "./azurite.ts";
 import { startPostgres } from "./postgres.ts";
 import { redisIsInstalled, startRedis } from "./redis.ts";

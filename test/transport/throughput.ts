@@ -1,8 +1,10 @@
 // Prints how many messages per second each transport moves on this machine: 2,000 sent in batches of 100, then received and
 // completed by 4 receivers of 32. Run it with `node test/transport/throughput.ts [name…]`.
 import { randomUUID } from "node:crypto";
+import { startServiceBusBroker } from "../../dev/service-bus-broker/start.ts";
 import { openBullmqTransport } from "../../shared/transport/bullmq.ts";
 import { openMemoryTransport } from "../../shared/transport/memory.ts";
+import { openServiceBusTransport } from "../../shared/transport/service-bus.ts";
 import { openStorageQueueTransport } from "../../shared/transport/storage-queue.ts";
 import type { Transport } from "../../shared/transport/transport.ts";
 import { startAzurite } from "../support/azurite.ts";
@@ -18,6 +20,10 @@ const brokers: Readonly<Record<string, () => Promise<{ transport: Transport; sto
   "storage-queue": async () => {
     const azurite = await startAzurite();
     return { transport: openStorageQueueTransport(azurite), stop: azurite.stop };
+  },
+  "service-bus": async () => {
+    const broker = await startServiceBusBroker();
+    return { transport: openServiceBusTransport(broker), stop: broker.stop };
   },
   "bullmq-postgres": async () => {
     const postgres = await startPostgres();

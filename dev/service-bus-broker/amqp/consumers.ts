@@ -36,10 +36,10 @@ export function createConsumers(now: () => number): Consumers {
     if (!hungry) return;
     const time = now();
     for (const consumer of hungry) {
+      const delivered = consumer.hasRoom() && consumer.deliver(time);
+      if (!delivered && consumer.hasRoom()) return; // it keeps its turn
       hungry.delete(consumer);
-      if (!consumer.hasRoom()) continue;
-      hungry.add(consumer); // to the end: the loop comes to it again when the others have had one
-      if (!consumer.deliver(time)) return;
+      if (delivered) hungry.add(consumer); // the loop comes to it again when the others have had one
     }
   }
 

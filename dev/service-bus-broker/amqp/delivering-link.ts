@@ -50,7 +50,7 @@ export function openDeliveringLink(broker: Broker, claims: Claims, link: Sender)
   };
 
   function deliverLocked(now: number): boolean {
-    queue.times.accessedAt = now;
+    usedAt = queue.times.accessedAt = now;
     const locked = subqueue.receive(now);
     if (!locked) return false;
     const bytes = encodeMessage(locked.message, locked.lockedUntil);
@@ -60,7 +60,7 @@ export function openDeliveringLink(broker: Broker, claims: Claims, link: Sender)
     return true;
   }
   function deliverSettled(now: number): boolean {
-    queue.times.accessedAt = now;
+    usedAt = queue.times.accessedAt = now;
     const message = subqueue.take(now);
     if (!message) return false;
     deliveryInternals(link.send(encodeMessage(message), undefined, 0)).settled = true;
@@ -129,7 +129,8 @@ export function openDeliveringLink(broker: Broker, claims: Claims, link: Sender)
     queue,
     right: "Listen",
     address,
-    usedAt: () => usedAt,
+    // While it waits for messages it isn't idle; while a long handler holds all its credit, it is.
+    usedAt: () => internals.credit - pending() > 0 ? broker.clock.now() : usedAt,
     ended(byClient) {
       broker.consumers.remove(consumer);
       if (byClient && broker.faults.dropLocksAtDetach) release(subqueue, unsettled.values(), broker.clock.now());
