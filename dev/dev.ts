@@ -18,19 +18,20 @@ const unlock = await lockState(stateDirectory).catch((error: Error) => {
 });
 const stack = createStack(settings, say);
 try {
-  say("Starting PostgreSQL, Azurite, api, orchestrator and two task-runners …");
+  say("Starting PostgreSQL, Azurite, the Service Bus broker, api, orchestrator and three task-runners …");
   await stack.start(signal);
   const { addresses } = stack;
   say(`
 Sluice runs. Ctrl-C ends it; state and logs stay in ${relative(".", stateDirectory) || "."}.
 
   api               ${addresses.apiUrl}   health: ${addresses.apiUrl}/api/health
-  probes            orchestrator :${ports.orchestrator}, task-runners :${ports.bullmqRunner} (bullmq) and :${ports.storageQueueRunner} (storage_queue)
+  probes            orchestrator :${ports.orchestrator}, task-runners :${ports.bullmqRunner} (bullmq), :${ports.storageQueueRunner} (storage_queue), :${ports.serviceBusRunner} (service_bus)
   PostgreSQL        ${addresses.databaseUrl}
   BullMQ            ${settings.redisUrl ? "Redis, of REDIS_URL" : addresses.bullmqDatabaseUrl}
   Azurite           blob :${ports.blob}, queue :${ports.queue}, account devstoreaccount1
+  Service Bus       ${addresses.serviceBusConnectionString} administration :${ports.serviceBusAdmin}
 
-Submit a job ("transport" may be "bullmq" or "storage_queue"):
+Submit a job ("transport" may be "bullmq", "storage_queue" or "service_bus"):
 
   curl -d '{"n": 100, "transport": "bullmq"}' ${addresses.apiUrl}/api/jobs/submit/hello_world
 `);

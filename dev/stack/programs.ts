@@ -1,6 +1,8 @@
+import { writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { developmentKeyName, developmentKeys } from "../service-bus-broker/shared-access-key.ts";
 import { postgresReadyLine } from "../postgres/server.ts";
 import { CommonEnvironment, loadEnvironment, readJobSettings } from "../../shared/environment.ts";
 import { defaultQueues } from "../../shared/transport/queues.ts";
@@ -9,7 +11,7 @@ import { dataDirectoryOf } from "./data-directory.ts";
 import type { StackSettings } from "./settings.ts";
 import type { Program } from "./supervise.ts";
 
-export const stackTransports = ["bullmq", "storage_queue"] as const satisfies readonly TransportName[];
+export const stackTransports = ["bullmq", "storage_queue", "service_bus"] as const satisfies readonly TransportName[];
 
 /** Where the processes of the stack find each other. */
 export interface Addresses {
@@ -17,6 +19,8 @@ export interface Addresses {
   readonly databaseUrl: string;
   readonly bullmqDatabaseUrl: string;
   readonly storageConnectionString: string;
+  readonly serviceBusConnectionString: string;
+  readonly serviceBusAdminConnectionString: string;
 }
 
 // Azurite's well-known development account.
@@ -31,7 +35,15 @@ export function createAddresses({ ports }: StackSettings): Addresses {
     bullmqDatabaseUrl: databaseUrl(ports.postgres, "bullmq"),
     storageConnectionString: `DefaultEndpointsProtocol=http;AccountName=${accountName};AccountKey=${accountKey};` +
       `BlobEndpoint=${storageUrl("blob")};QueueEndpoint=${storageUrl("queue")};`,
+    serviceBusConnectionString: serviceBusConnectionString(ports.serviceBus),
+    serviceBusAdminConnectionString: serviceBusConnectionString(ports.serviceBusAdmin),
   };
+}
+
+/** With the development broker's key, which is no secret. */
+function serviceBusConnectionString(port: number): string {
+  const key = developmentKeys[developmentKeyName]?.key;
+  return `Endpoint=sb://localhost:${port};SharedAccessKeyName=${developmentKeyName};SharedAccessKey=${key};UseDevelopmentEmulator=true;`;
 }
 
 export function databaseUrl(port: number, database: string): string {
@@ -74,11 +86,30 @@ export function createAzuritePrograms({ ports, stateDirectory, throwAway }: Stac
   }));
 }
 
+/** Its queues are in memory, and made anew when it is started again. What they held, the sweep sends again. */
+export async function createServiceBusProgram(
+  { ports, stateDirectory }: StackSettings,
+  queues: readonly string[],
+): Promise<Program> {
+  const file = join(stateDirectory, "service-bus-queues.json");
+  const settings = { lockDurationMs: 10_000, deadLetteringOnMessageExpiration: true };
+  await writeFile(file, JSON.stringify(Object.fromEntries(queues.map((name) => [name, settings]))));
+  return {
+    name: "service-bus",
+    script: fileURLToPath(new URL("../service-bus-broker/main.ts", import.meta.url)),
+    args: [`--port=${ports.serviceBus}`, `--admin-port=${ports.serviceBusAdmin}`, `--queues=${file}`],
+    speaks: false,
+    readiness: { line: "The Service Bus broker runs" },
+  };
+}
+
 /** What every role of the stack reads. */
 export function createRoleEnvironment({ redisUrl, environment }: StackSettings, addresses: Addresses): Record<string, string> {
   return {
     DATABASE_URL: addresses.databaseUrl,
     AZURE_STORAGE_CONNECTION_STRING: addresses.storageConnectionString,
+    AZURE_SERVICE_BUS_CONNECTION_STRING: addresses.serviceBusConnectionString,
+    SERVICE_BUS_ADMIN_CONNECTION_STRING: addresses.serviceBusAdminConnectionString,
     ...(redisUrl ? { REDIS_URL: redisUrl } : { BULLMQ_DATABASE_URL: addresses.bullmqDatabaseUrl }),
     TRANSPORTS: stackTransports.join(","),
     HOST: "127.0.0.1",
@@ -86,6 +117,12 @@ export function createRoleEnvironment({ redisUrl, environment }: StackSettings, 
     ...environment,
   };
 }
+
+const runnerPorts = {
+  bullmq: "bullmqRunner",
+  storage_queue: "storageQueueRunner",
+  service_bus: "serviceBusRunner",
+} as const satisfies Record<(typeof stackTransports)[number], keyof StackSettings["ports"]>;
 
 /** The api, an orchestrator, and a task-runner for each transport. */
 export function createRolePrograms({ ports }: StackSettings, environment: Readonly<Record<string, string>>): readonly Program[] {
@@ -99,12 +136,13 @@ export function createRolePrograms({ ports }: StackSettings, environment: Readon
   return [
     createRole("api", "api", ports.api),
     createRole("orchestrator", "orchestrator", ports.orchestrator),
-    createRole("task-runner-bullmq", "task-runner", ports.bullmqRunner, createRunnerEnvironment("bullmq", environment)),
-    createRole(
-      "task-runner-storage-queue",
-      "task-runner",
-      ports.storageQueueRunner,
-      createRunnerEnvironment("storage_queue", environment),
+    ...stackTransports.map((transport) =>
+      createRole(
+        `task-runner-${transport.replace("_", "-")}`,
+        "task-runner",
+        ports[runnerPorts[transport]],
+        createRunnerEnvironment(transport, environment),
+      )
     ),
   ];
 }

@@ -4,7 +4,18 @@ import * as v from "valibot";
 import { Integer, loadEnvironment, Text } from "../../shared/environment.ts";
 import { createTemporaryState } from "./data-directory.ts";
 
-export const portNames = ["api", "orchestrator", "bullmqRunner", "storageQueueRunner", "postgres", "blob", "queue"] as const;
+export const portNames = [
+  "api",
+  "orchestrator",
+  "bullmqRunner",
+  "storageQueueRunner",
+  "serviceBusRunner",
+  "postgres",
+  "blob",
+  "queue",
+  "serviceBus",
+  "serviceBusAdmin",
+] as const;
 export type Ports = Readonly<Record<(typeof portNames)[number], number>>;
 
 export interface StackSettings {
@@ -35,9 +46,12 @@ const DevEnvironment = v.object({
   SLUICE_ORCHESTRATOR_PORT: Port(8081),
   SLUICE_BULLMQ_RUNNER_PORT: Port(8082),
   SLUICE_STORAGE_QUEUE_RUNNER_PORT: Port(8083),
+  SLUICE_SERVICE_BUS_RUNNER_PORT: Port(8084),
   SLUICE_POSTGRES_PORT: Port(54_329),
   SLUICE_BLOB_PORT: Port(10_000),
   SLUICE_QUEUE_PORT: Port(10_001),
+  SLUICE_SERVICE_BUS_PORT: Port(5_672),
+  SLUICE_SERVICE_BUS_ADMIN_PORT: Port(5_300),
 });
 
 /** `npm run dev`: the same ports and data each time. */
@@ -54,9 +68,12 @@ export function loadDevSettings(environment: NodeJS.ProcessEnv): StackSettings {
       orchestrator: config.SLUICE_ORCHESTRATOR_PORT,
       bullmqRunner: config.SLUICE_BULLMQ_RUNNER_PORT,
       storageQueueRunner: config.SLUICE_STORAGE_QUEUE_RUNNER_PORT,
+      serviceBusRunner: config.SLUICE_SERVICE_BUS_RUNNER_PORT,
       postgres: config.SLUICE_POSTGRES_PORT,
       blob: config.SLUICE_BLOB_PORT,
       queue: config.SLUICE_QUEUE_PORT,
+      serviceBus: config.SLUICE_SERVICE_BUS_PORT,
+      serviceBusAdmin: config.SLUICE_SERVICE_BUS_ADMIN_PORT,
     },
     redisUrl: REDIS_URL,
     environment: definedOnly({ LOG_LEVEL, ALLOW_SCHEMA_REDEPLOY, DEFAULT_TRANSPORT }),
@@ -66,19 +83,12 @@ export function loadDevSettings(environment: NodeJS.ProcessEnv): StackSettings {
 /** `npm run demo`: free ports and a new directory. */
 export async function createDemoSettings(environment: NodeJS.ProcessEnv): Promise<StackSettings> {
   const { REDIS_URL, LOG_LEVEL } = loadEnvironment(v.object(Shared), environment);
-  const [api, orchestrator, bullmqRunner, storageQueueRunner, postgres, blob, queue] = [
-    await getPort(),
-    await getPort(),
-    await getPort(),
-    await getPort(),
-    await getPort(),
-    await getPort(),
-    await getPort(),
-  ];
+  const ports: Record<string, number> = {};
+  for (const name of portNames) ports[name] = await getPort();
   return {
     stateDirectory: await createTemporaryState(),
     throwAway: true,
-    ports: { api, orchestrator, bullmqRunner, storageQueueRunner, postgres, blob, queue },
+    ports: ports as Ports,
     redisUrl: REDIS_URL,
     environment: definedOnly({ LOG_LEVEL }),
   };

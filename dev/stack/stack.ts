@@ -4,10 +4,11 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CommonEnvironment, loadEnvironment, readJobSettings } from "../../shared/environment.ts";
 import { createAllJobs } from "../../shared/jobs/all.ts";
-import { createJobCatalog } from "../../shared/jobs/catalog.ts";
+import { createJobCatalog, type JobCatalog } from "../../shared/jobs/catalog.ts";
 import { openDatabase } from "../../shared/store/database.ts";
 import { migrate } from "../../shared/store/migrate.ts";
 import { closeTransports, openTransports, provisionTransports } from "../../shared/transport/open-transports.ts";
+import { listQueuesOf } from "../../shared/transport/queue-names.ts";
 import { endOrphan } from "../postgres/orphan.ts";
 import { dataDirectoryOf } from "./data-directory.ts";
 import {
@@ -17,6 +18,7 @@ import {
   createPostgresProgram,
   createRoleEnvironment,
   createRolePrograms,
+  createServiceBusProgram,
   databaseUrl,
 } from "./programs.ts";
 import type { Ports, StackSettings } from "./settings.ts";
@@ -59,9 +61,15 @@ export function createStack(settings: StackSettings, say: (line: string) => void
       await mkdir(logDirectory, { recursive: true });
       await endOrphan(await dataDirectoryOf(settings.stateDirectory));
       await whenPortsAreFree(settings.ports, signal);
-      await run([await createPostgresProgram(settings), ...createAzuritePrograms(settings)], servers, signal);
+      const jobs = createJobCatalog(createAllJobs(readJobSettings(config)).jobs);
+      const programs = [
+        await createPostgresProgram(settings),
+        ...createAzuritePrograms(settings),
+        await createServiceBusProgram(settings, listQueuesOf("service_bus", jobs)),
+      ];
+      await run(programs, servers, signal);
       await createDatabases(settings.ports.postgres);
-      await provision(config);
+      await provision(config, jobs);
       await run(createRolePrograms(settings, environment), roles, signal);
     },
     logTails: (lines) => [...roles, ...servers].map(({ name, log }) => ({ name, lines: log.tail(lines) })),
@@ -108,12 +116,12 @@ async function createDatabases(port: number): Promise<void> {
 }
 
 /** The schema, and the queues of every transport. */
-async function provision(config: CommonEnvironment): Promise<void> {
+async function provision(config: CommonEnvironment, jobs: JobCatalog): Promise<void> {
   const sql = openDatabase(config.DATABASE_URL, { applicationName: "stack", max: 1 });
   const transports = openTransports(config);
   try {
     await migrate(sql);
-    await provisionTransports(transports, createJobCatalog(createAllJobs(readJobSettings(config)).jobs));
+    await provisionTransports(transports, jobs);
   } finally {
     await closeTransports(transports);
     await sql.end();
