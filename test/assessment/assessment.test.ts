@@ -1,8 +1,9 @@
-import { expect } from "vitest";
+import { expect, onTestFinished } from "vitest";
+import { startServiceBusBroker } from "../../dev/service-bus-broker/start.ts";
 import { createAssessmentHandlers } from "../../services/task-runner/tasks/assessment.ts";
 import { createJudges, type Judges } from "../../services/task-runner/assessment/judges.ts";
 import { findViolations } from "../../shared/store/invariants.ts";
-import { openBullmqTransport } from "../../shared/transport/bullmq.ts";
+import { openServiceBusTransport } from "../../shared/transport/service-bus.ts";
 import { createTestApi } from "../api/support.ts";
 import { allJobs, assessment } from "../support/all-jobs.ts";
 import { test } from "../support/database.ts";
@@ -22,8 +23,10 @@ const submission = (id: string, answers: object) =>
   });
 const judges = createJudges({ ASSESSMENT_TIMEOUT_MS: 1_000 });
 
-test("twenty submissions at once: each is scored and reported on once, on queues of their own", async ({ sql, database }) => {
-  const transport = openBullmqTransport({ databaseUrl: database.url });
+test("twenty submissions at once: each is scored and reported on once, on queues of their own", async ({ sql }) => {
+  const broker = await startServiceBusBroker();
+  onTestFinished(() => broker.stop());
+  const transport = openServiceBusTransport(broker);
   let firstTry = true;
   const flaky: Judges = {
     ...judges,

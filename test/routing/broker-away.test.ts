@@ -1,36 +1,78 @@
 import { expect, test } from "vitest";
 import { findUnendedJobs, findViolations } from "../../shared/store/invariants.ts";
 import { defaultQueues } from "../../shared/transport/queues.ts";
+import { startServiceBusBroker } from "../../dev/service-bus-broker/start.ts";
 import { startAzurite } from "../support/azurite.ts";
 import { createTestDatabase } from "../support/database.ts";
 import { expectGreetings } from "../support/greetings.ts";
 import { whenEnded } from "../support/pipeline.ts";
 import { startRole } from "../support/processes.ts";
+import type { TransportName } from "../../shared/transports.ts";
 import { openStorageQueueTransport } from "../../shared/transport/storage-queue.ts";
 
-/** The roles of both transports, as processes: Queue Storage, whose broker will be away, and BullMQ, on the database. */
-async function startStack(environment: Record<string, string> = {}) {
-  const [database, azurite] = await Promise.all([createTestDatabase(), startAzurite()]);
-  const transport = openStorageQueueTransport({ connectionString: azurite.connectionString });
+/** A broker that can be away. */
+interface Away {
+  readonly transport: TransportName;
+  readonly environment: Record<string, string>;
+  kill(): Promise<void>;
+  restart(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+async function startStorageQueue(): Promise<Away> {
+  const { connectionString, kill, restart, stop } = await startAzurite();
+  const transport = openStorageQueueTransport({ connectionString });
   await transport.provision(Object.values(defaultQueues.storage_queue));
   await transport.close();
+  return {
+    transport: "storage_queue",
+    environment: { AZURE_STORAGE_CONNECTION_STRING: connectionString },
+    kill,
+    restart,
+    stop,
+  };
+}
+
+/** Killed, it forgets its messages: the rows know. */
+async function startServiceBus(): Promise<Away> {
+  const queues = Object.fromEntries(Object.values(defaultQueues.service_bus).map((name) => [name, { lockDurationMs: 5_000 }]));
+  let broker = await startServiceBusBroker({ queues });
+  const { port, adminPort, connectionString, adminConnectionString } = broker;
+  return {
+    transport: "service_bus",
+    environment: {
+      AZURE_STORAGE_CONNECTION_STRING: "UseDevelopmentStorage=true",
+      AZURE_SERVICE_BUS_CONNECTION_STRING: connectionString,
+      SERVICE_BUS_ADMIN_CONNECTION_STRING: adminConnectionString,
+    },
+    kill: () => broker.stop(),
+    async restart() {
+      broker = await startServiceBusBroker({ port, adminPort, queues });
+    },
+    stop: () => broker.stop(),
+  };
+}
+
+/** The roles of both transports, as processes: the one whose broker will be away, and BullMQ, on the database. */
+async function startStack(start: () => Promise<Away>, environment: Record<string, string> = {}) {
+  const [database, away] = await Promise.all([createTestDatabase(), start()]);
   const common = {
     DATABASE_URL: database.url,
-    AZURE_STORAGE_CONNECTION_STRING: azurite.connectionString,
     CLAIM_CHECK_DIRECTORY: "/tmp/sluice-routing-claim-checks",
+    ...away.environment,
     ...environment,
   };
-  const both = { ...common, TRANSPORTS: "storage_queue,bullmq" };
+  const both = { ...common, TRANSPORTS: `${away.transport},bullmq` };
   const roles = await Promise.all([
     startRole("api", both),
     startRole("orchestrator", both),
-    startRole("task-runner", { ...common, TRANSPORTS: "storage_queue" }),
+    startRole("task-runner", { ...common, TRANSPORTS: away.transport }),
     startRole("task-runner", { ...common, TRANSPORTS: "bullmq" }),
   ]);
   const url = `http://127.0.0.1:${roles[0].port}`;
   return {
     sql: database.sql,
-    azurite,
+    away,
     async post(path: string, body: object) {
       const response = await fetch(`${url}${path}`, { method: "POST", body: JSON.stringify(body) });
       // deno-lint-ignore no-explicit-any
@@ -38,7 +80,7 @@ async function startStack(environment: Record<string, string> = {}) {
     },
     async stop() {
       await Promise.all(roles.map((role) => role.end("SIGKILL")));
-      await azurite.stop();
+      await away.stop();
       await database.drop();
     },
   };
@@ -47,12 +89,12 @@ async function startStack(environment: Record<string, string> = {}) {
 test(
   "a broker that is away while 200 jobs come costs time, not jobs: all are accepted, all end, and each says where it is",
   async () => {
-    const stack = await startStack({ FALLBACK_TRANSPORT: "bullmq", DEFAULT_TRANSPORT: "storage_queue" });
+    const stack = await startStack(startServiceBus, { FALLBACK_TRANSPORT: "bullmq", USE_SERVICE_BUS: "true" });
     try {
       const jobs = new Map<string, { transport: string; fallback: boolean; name: string }>();
       for (let serial = 0; serial < 200; serial++) {
-        if (serial === 20) await stack.azurite.kill();
-        if (serial === 150) await stack.azurite.restart();
+        if (serial === 20) await stack.away.kill();
+        if (serial === 150) await stack.away.restart();
         const name = `job ${serial}`;
         const { status, body } = await stack.post("/api/jobs/submit/hello_world", { n: 2, name });
         expect(status).toBe(202);
@@ -77,13 +119,13 @@ test(
 );
 
 test("the jobs of a broker that is gone for good can be rehomed in the middle of their work", async () => {
-  const stack = await startStack();
+  const stack = await startStack(startStorageQueue);
   try {
     const submit = (name: string) => stack.post("/api/jobs/submit/hello_world", { n: 400, name, transport: "storage_queue" });
     const [first, second] = await Promise.all([submit("first"), submit("second")]);
     await expect.poll(async () => (await stack.sql`select from tasks where status = 'completed'`).length, { timeout: 30_000 })
       .toBeGreaterThan(20);
-    await stack.azurite.kill();
+    await stack.away.kill();
     const third = await submit("third"); // waits: its broker is gone, and nobody named a fallback
     expect(third).toMatchObject({ status: 202, body: { queue_info: { queued: false } } });
     const answer = await stack.post("/api/admin/rehome", { from: "storage_queue", to: "bullmq" });

@@ -28,6 +28,7 @@ export async function startRole(role: RoleName, environment: Record<string, stri
     stdio: ["ignore", "pipe", "pipe"],
   });
   const killWithUs = () => void child.kill("SIGKILL");
+  process.setMaxListeners(100); // one for each process of a test
   process.once("exit", killWithUs);
   child.once("exit", () => process.off("exit", killWithUs));
   const lines: string[] = [];
