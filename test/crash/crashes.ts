@@ -251,8 +251,9 @@ export async function runCrashes({ broker, seed, kills, n, jobsAtOnce }: CrashOp
 
   try {
     const background = Promise.all([submitLargeJobs(), submitLargeJobs(), submitSmallJobs(), watchInterruptions()]);
-    background.catch(() => {});
-    for (let kill = 0; kill < kills; kill++) {
+    let failure: unknown;
+    background.catch((error: unknown) => (failure = error));
+    for (let kill = 0; kill < kills && failure === undefined; kill++) {
       await killOne();
       await sleep(random.integer(500));
     }
@@ -275,6 +276,7 @@ export async function runCrashes({ broker, seed, kills, n, jobsAtOnce }: CrashOp
       longestInterruptionMs: Math.round(longestInterruptionMs),
     };
   } catch (error) {
+    console.error(`after ${Object.values(killed).reduce((sum, n) => sum + n, 0)} kills:`, error);
     for (const running of processes) if (running) console.error(`--- ${running.role}\n${running.lines.slice(-30).join("\n")}`);
     throw error;
   } finally {
