@@ -58,7 +58,10 @@ function open(connectionString: string, adminConnectionString: string, stop: () 
     connectionString,
     admin,
     client(options) {
-      const client = new ServiceBusClient(connectionString, { retryOptions: { maxRetries: 0, timeoutInMs: 10_000 }, ...options });
+      const client = new ServiceBusClient(connectionString, {
+        retryOptions: { maxRetries: 0, retryDelayInMs: 50, timeoutInMs: 10_000 },
+        ...options,
+      });
       clients.push(client);
       return client;
     },
