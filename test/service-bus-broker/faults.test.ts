@@ -8,7 +8,7 @@ beforeEach(async () => {
 });
 afterEach(() => own.stop());
 
-const retrying = { retryOptions: { maxRetries: 3, retryDelayInMs: 10, timeoutInMs: 5_000 } };
+const retrying = { retryOptions: { maxRetries: 5, retryDelayInMs: 10, timeoutInMs: 1_000 } };
 
 test("R10: after the socket was dropped while idle, the same sender and receiver work on", async () => {
   const client = own.client(retrying);
