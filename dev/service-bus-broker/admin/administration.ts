@@ -43,7 +43,7 @@ export async function startAdministration(
       const body = await read(request);
       const url = new URL(request.url ?? "/", `http://${request.headers.host ?? "localhost"}`);
       const path = decodeURIComponent(url.pathname).slice(1);
-      authorize(request.headers.authorization ?? "", path.startsWith("$") ? "" : path.toLowerCase());
+      authorize(request.headers.authorization ?? "", path.toLowerCase());
       const { status, xml } = path.toLowerCase() === "$namespaceinfo"
         ? { status: 200, xml: namespaceEntry(tier, url.origin) }
         : feed(request.method ?? "GET", path, url, { body, isUpdate: request.headers["if-match"] !== undefined });
