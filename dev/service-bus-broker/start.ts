@@ -27,6 +27,7 @@ export interface ServiceBusBroker {
   readonly adminConnectionString: string;
   readonly faults: Faults;
   connectionStringOf(keyName: string): string;
+  connectionCount(): number;
   /** Connections end; it comes back on the same ports, with all its messages, as a durable broker would. */
   restart(): Promise<void>;
   stop(): Promise<void>;
@@ -140,6 +141,7 @@ export async function startServiceBusBroker(options: ServiceBusBrokerOptions = {
     adminConnectionString: connectionString(administration.port, firstKey),
     faults,
     connectionStringOf: (keyName) => connectionString(port, keyName),
+    connectionCount: () => front.connections().length,
     async restart() {
       await front.close();
       await administration.close();

@@ -8,7 +8,7 @@ beforeEach(async () => {
 });
 afterEach(() => own.stop());
 
-const retrying = { retryOptions: { maxRetries: 3, retryDelayInMs: 10, timeoutInMs: 5_000 } };
+const retrying = { retryOptions: { maxRetries: 5, retryDelayInMs: 10, timeoutInMs: 1_000 } };
 
 test("R10: after the socket was dropped while idle, the same sender and receiver work on", async () => {
   const client = own.client(retrying);
@@ -46,31 +46,25 @@ test("locks end with the link if that is what is wanted", async () => {
   expect(await receiveOne(own.client().createReceiver("q"))).toMatchObject({ body: 1, deliveryCount: 1 });
 });
 
-test("a subscription survives dropped sockets, closed connections, detached links and a restart", async () => {
-  const client = own.client(retrying);
-  const sender = client.createSender("q");
-  const bodies: unknown[] = [];
-  client.createReceiver("q").subscribe({
-    async processMessage({ body }: ServiceBusReceivedMessage) {
-      bodies.push(body);
-    },
-    async processError() {},
-  });
-  const { faults } = own.broker;
-  const trouble = [
-    () => faults.dropConnections(),
-    () => faults.detachLinks("q"),
-    () => faults.closeConnections(),
-    () => own.broker.restart(),
-  ];
-  for (const [index, make] of trouble.entries()) {
-    await sender.sendMessages({ body: index });
-    await expect.poll(() => bodies.includes(index), { timeout: 20_000 }).toBe(true);
-    await make();
-  }
-  await sender.sendMessages({ body: "last" });
-  await expect.poll(() => bodies.includes("last"), { timeout: 20_000 }).toBe(true);
-});
+test.each(["dropConnections", "closeConnections", "detachLinks", "restart"] as const)(
+  "a subscription survives %s",
+  async (trouble) => {
+    const bodies: unknown[] = [];
+    own.client(retrying).createReceiver("q").subscribe({
+      async processMessage({ body }: ServiceBusReceivedMessage) {
+        bodies.push(body);
+      },
+      async processError() {},
+    });
+    for (const body of ["before", "after"]) {
+      // A client of its own: a send in the moment of the trouble would wait for its time-out.
+      await own.client().createSender("q").sendMessages({ body });
+      await expect.poll(() => bodies, { timeout: 20_000 }).toContain(body);
+      if (trouble === "restart") await own.broker.restart();
+      else own.broker.faults[trouble]();
+    }
+  },
+);
 
 test("a restart keeps messages, ports and locks", async () => {
   const before = own.client();

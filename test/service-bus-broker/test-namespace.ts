@@ -6,6 +6,7 @@ import {
   type ServiceBusReceiver,
 } from "@azure/service-bus";
 import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   type ServiceBusBroker,
   type ServiceBusBrokerOptions,
@@ -58,7 +59,10 @@ function open(connectionString: string, adminConnectionString: string, stop: () 
     connectionString,
     admin,
     client(options) {
-      const client = new ServiceBusClient(connectionString, { retryOptions: { maxRetries: 0, timeoutInMs: 10_000 }, ...options });
+      const client = new ServiceBusClient(connectionString, {
+        retryOptions: { maxRetries: 0, retryDelayInMs: 50, timeoutInMs: 10_000 },
+        ...options,
+      });
       clients.push(client);
       return client;
     },
@@ -69,7 +73,8 @@ function open(connectionString: string, adminConnectionString: string, stop: () 
       return name;
     },
     async stop() {
-      await Promise.all(clients.map((client) => client.close()));
+      // A close that meets a reconnect can take the SDK half a minute.
+      await Promise.race([Promise.all(clients.map((client) => client.close())), sleep(1_000)]);
       for (const queue of queues.reverse()) await admin.deleteQueue(queue).catch(() => {});
       await stop();
     },

@@ -32,7 +32,9 @@ export function createQueueFeed(namespace: Namespace<AmqpContent>, clock: Clock,
     return {
       status: 200,
       xml: `<feed xmlns="http://www.w3.org/2005/Atom"><title type="text">Queues</title><id>${url.origin}/$Resources/Queues</id>` +
-        `<updated>${iso(clock.now())}</updated>${link}${page.join("")}</feed>`,
+        `<updated>${iso(clock.now())}</updated><link rel="self" href="${url.origin}/$Resources/Queues"/>${link}${
+          page.join("")
+        }</feed>`,
     };
   }
 
