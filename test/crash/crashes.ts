@@ -303,5 +303,12 @@ async function describeTask(sql: Sql, taskId: number): Promise<string> {
     from tasks join outbox on outbox.id = outbox_id where tasks.id = ${taskId}`;
   const events = await sql`select kind, now() - created_at as ago from events where task_id = ${taskId} order by id`;
   const queued = await sql`select status, count(*) from tasks group by status`;
-  return JSON.stringify({ task, events, queued });
+  const [runner] = await sql`
+    select runners.id, lease_until - now() as lease from tasks left join runners on runners.id = runner_id where tasks.id = ${taskId}`;
+  const sweep = await sql`select owner, lease_until - now() as lease from leases`;
+  const backends = await sql`
+    select application_name, state, wait_event_type, wait_event, now() - xact_start as in_transaction, pg_blocking_pids(pid) as blocked_by, pid,
+      left(query, 100) as query
+    from pg_stat_activity where datname = current_database() and xact_start < now() - interval '1 s'`;
+  return JSON.stringify({ task, runner, sweep, backends, events, queued });
 }
