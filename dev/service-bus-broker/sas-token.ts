@@ -19,7 +19,8 @@ export function checkSasToken(token: string, queue: string, { keys, now }: { key
   const resource = fields.get("sr") ?? "";
   const expiry = fields.get("se");
   if (expiry === undefined) throw new Refusal("amqp:internal-error", 500, "The token has no expiry.");
-  const key = keys[decodeURIComponent(fields.get("skn") ?? "")];
+  const keyName = decodeURIComponent(fields.get("skn") ?? "");
+  const key = Object.hasOwn(keys, keyName) ? keys[keyName] : undefined;
   const signature = createHmac("sha256", key?.key ?? "").update(`${resource}\n${expiry}`).digest();
   const given = Buffer.from(decodeURIComponent(fields.get("sig") ?? ""), "base64");
   if (!key || given.length !== signature.length || !timingSafeEqual(given, signature)) {

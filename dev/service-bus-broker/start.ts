@@ -8,10 +8,11 @@ import { createLockToken } from "./amqp/lock-token.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import { createFaultSwitches, type Faults } from "./faults.ts";
 import { createNamespace } from "./queue/namespace.ts";
+import { entityNotFound } from "./queue/refusal.ts";
 import type { QueueSettings } from "./queue/settings.ts";
 import type { Tier } from "./queue/tier.ts";
 import { developmentKeys, type SharedAccessKeys } from "./shared-access-key.ts";
-import { azureIdleTimes, type IdleTimes, startUpkeep } from "./upkeep.ts";
+import { azureIdleTimes, type IdleTimes, inactiveConnection, startUpkeep } from "./upkeep.ts";
 
 export type { Clock } from "./clock.ts";
 export type { Faults } from "./faults.ts";
@@ -27,6 +28,7 @@ export interface ServiceBusBroker {
   readonly adminConnectionString: string;
   readonly faults: Faults;
   connectionStringOf(keyName: string): string;
+  /** How many clients are connected. */
   connectionCount(): number;
   /** Connections end; it comes back on the same ports, with all its messages, as a durable broker would. */
   restart(): Promise<void>;
@@ -67,16 +69,14 @@ export async function startServiceBusBroker(options: ServiceBusBrokerOptions = {
   let port = options.port ?? 0;
   const broker: Broker = { namespace, consumers, clock, faults: switches, keys, host: () => `localhost:${port}` };
   const front = createFront(broker);
-  const detachLinks: Faults["detachLinks"] = (name) =>
-    front.connections().reduce(
+  /** Detaches all links of one queue, or of all; returns how many. */
+  function detach(name: string | undefined, error: { condition: string; description: string }): number {
+    return front.connections().reduce(
       (count, connection) =>
-        count + connection.detach(({ queue, address }) =>
-          name === undefined || queue.name === name.toLowerCase()
-            ? { condition: "amqp:link:detach-forced", description: `The link '${address}' is force detached. Code: Moved.` }
-            : undefined
-        ),
+        count + connection.detach(({ queue }) => (name === undefined || queue.name === name ? error : undefined)),
       0,
     );
+  }
 
   port = await front.listen(port, host);
   const administration = await startAdministration({
@@ -86,22 +86,15 @@ export async function startServiceBusBroker(options: ServiceBusBrokerOptions = {
     tier,
     port: options.adminPort ?? 0,
     host,
-    deleted: (name) => void detachDeleted(name),
+    deleted(name) {
+      const { condition, message } = entityNotFound(`sb://${broker.host()}/${name}`);
+      detach(name, { condition, description: message });
+    },
   }).catch(async (error) => {
     await front.close();
     throw error;
   });
   const stopUpkeep = startUpkeep(front.connections, { ...azureIdleTimes, ...options.idle }, clock);
-
-  function detachDeleted(name: string): void {
-    for (const connection of front.connections()) {
-      connection.detach(({ queue, address }) =>
-        queue.name === name
-          ? { condition: "amqp:not-found", description: `The messaging entity '${address}' could not be found.` }
-          : undefined
-      );
-    }
-  }
 
   function connectionString(toPort: number, keyName: string): string {
     const key = keys[keyName];
@@ -115,16 +108,13 @@ export async function startServiceBusBroker(options: ServiceBusBrokerOptions = {
     dropConnections: front.drop,
     closeConnections() {
       const connections = front.connections();
-      for (const { connection } of connections) {
-        connection.close({
-          condition: "amqp:connection:forced",
-          description:
-            "The connection was inactive for more than the allowed 300000 milliseconds and is closed by container 'LinkTracker'.",
-        });
-      }
+      for (const { connection } of connections) connection.close(inactiveConnection(azureIdleTimes.connectionMs));
       return connections.length;
     },
-    detachLinks,
+    detachLinks(name?: string) {
+      const description = `The link of '${name ?? "any queue"}' is force detached. Code: Moved.`;
+      return detach(name?.toLowerCase(), { condition: "amqp:link:detach-forced", description });
+    },
     halfOpen: front.halfOpen,
     expireLocks(name: string) {
       const queue = namespace.find(name);

@@ -12,6 +12,15 @@ export const azureIdleTimes: IdleTimes = { linkMs: 600_000, connectionMs: 300_00
 /** How exact these times are. */
 const checkMs = 1_000;
 
+/** What Azure says when it closes a connection. */
+export function inactiveConnection(allowedMs: number): { condition: string; description: string } {
+  return {
+    condition: "amqp:connection:forced",
+    description: `The connection was inactive for more than the allowed ${allowedMs} milliseconds and is closed by container ` +
+      "'LinkTracker'.",
+  };
+}
+
 /** Ends what has been idle for too long, and links whose token has expired. Returns what stops it. */
 export function startUpkeep(connections: () => readonly OpenConnection[], idle: IdleTimes, clock: Clock): () => void {
   let cancel = () => {};
@@ -38,12 +47,7 @@ export function startUpkeep(connections: () => readonly OpenConnection[], idle: 
       });
       const { linklessSince } = connection;
       if (linklessSince !== undefined && linklessSince + idle.connectionMs <= now) {
-        connection.connection.close({
-          condition: "amqp:connection:forced",
-          description:
-            `The connection was inactive for more than the allowed ${idle.connectionMs} milliseconds and is closed by ` +
-            "container 'LinkTracker'.",
-        });
+        connection.connection.close(inactiveConnection(idle.connectionMs));
       }
     }
     cancel = clock.callAt(now + checkMs, check);

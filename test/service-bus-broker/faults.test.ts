@@ -1,4 +1,5 @@
 import type { ServiceBusReceivedMessage } from "@azure/service-bus";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { openBroker, receiveOne } from "./test-namespace.ts";
 
@@ -135,6 +136,11 @@ test("half open, nothing is answered, on old connections and new ones; afterward
   await sender.sendMessages({ body: 1 });
   own.broker.faults.halfOpen(true);
   await expect(sender.sendMessages({ body: 2 })).rejects.toThrow();
+  const during = own.client({ retryOptions: { maxRetries: 0, timeoutInMs: 500 } }).createSender("q").sendMessages({
+    body: "never",
+  });
+  const outcome = await Promise.race([during.then(() => "sent", () => "failed"), sleep(500, "no answer")]);
+  expect(outcome).not.toBe("sent");
   own.broker.faults.halfOpen(false);
   const after = own.client(retrying);
   await after.createSender("q").sendMessages({ body: 3 });

@@ -1,6 +1,15 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createManualClock } from "../../dev/service-bus-broker/manual-clock.ts";
-import { bodies, isOurBroker, openBroker, openTestNamespace, receive, receiveOne, type TestNamespace } from "./test-namespace.ts";
+import {
+  bodies,
+  isOurBroker,
+  openBroker,
+  openTestNamespace,
+  receive,
+  receiveOne,
+  shortLock,
+  type TestNamespace,
+} from "./test-namespace.ts";
 
 let namespace: TestNamespace;
 beforeAll(async () => {
@@ -73,7 +82,7 @@ test("L1: a renewal sets the lock to a full duration from now", async () => {
 });
 
 test.runIf(isOurBroker)("L2: a lock that the SDK renews outlives its duration, one it doesn't is lost", async () => {
-  const { client, queue, sender } = await openQueue({ lockDuration: "PT1S" });
+  const { client, queue, sender } = await openQueue({ lockDuration: shortLock });
   await sender.sendMessages([{ body: "renewed" }, { body: "not" }]);
   const renewing = client.createReceiver(queue, { maxAutoLockRenewalDurationInMs: 60_000 });
   const renewed = await receiveOne(renewing);

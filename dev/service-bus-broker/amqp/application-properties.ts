@@ -4,7 +4,7 @@ import { compoundAt, readVariable, sectionCodes, sectionsOf, skipValue } from ".
 
 /** The section with the changes in it. What isn't changed keeps its encoding, and so its type. */
 export function withChanges(section: Buffer, changes: PropertyChanges): Buffer {
-  const kept: Buffer[] = section.length === 0 ? [] : pairsOf(section, (key) => !(key in changes));
+  const kept: Buffer[] = section.length === 0 ? [] : pairsOf(section, (key) => !Object.hasOwn(changes, key));
   const added = pairsOf(encodeSection(changes), () => true);
   const pairs = [...kept, ...added];
   const length = pairs.reduce((sum, pair) => sum + pair.length, 0);

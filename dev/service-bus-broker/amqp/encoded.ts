@@ -9,7 +9,7 @@ export const sectionCodes = {
   data: 0x75,
 } as const;
 
-const symbolicSections: Readonly<Record<string, number>> = {
+const symbolicSections = new Map(Object.entries({
   "amqp:header:list": 0x70,
   "amqp:delivery-annotations:map": 0x71,
   "amqp:message-annotations:map": 0x72,
@@ -19,7 +19,7 @@ const symbolicSections: Readonly<Record<string, number>> = {
   "amqp:amqp-sequence:list": 0x76,
   "amqp:amqp-value:*": 0x77,
   "amqp:footer:map": 0x78,
-};
+}));
 
 export interface Section {
   readonly code: number;
@@ -73,7 +73,7 @@ function descriptorCode(bytes: Buffer, at: number): number {
   const type = bytes.readUInt8(at);
   if (type === 0x53) return bytes.readUInt8(at + 1);
   if (type === 0x80) return Number(bytes.readBigUInt64BE(at + 1));
-  const code = type === 0xa3 ? symbolicSections[readVariable(bytes, at).toString("ascii")] : undefined;
+  const code = type === 0xa3 ? symbolicSections.get(readVariable(bytes, at).toString("ascii")) : undefined;
   if (code === undefined) throw new Error(`no section is described so at byte ${at}`);
   return code;
 }

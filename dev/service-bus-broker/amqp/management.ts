@@ -75,7 +75,7 @@ const operations: Readonly<Record<string, { right: "Send" | "Listen"; run: Opera
 /** Throws a Refusal. */
 export function manage(broker: Broker, claims: Claims, address: string, request: Request): Reply {
   const name = String(request.application_properties?.operation);
-  const operation = operations[name];
+  const operation = Object.hasOwn(operations, name) ? operations[name] : undefined;
   if (!operation) throw new Refusal("amqp:not-implemented", 501, `$management doesn't know the operation ${name}.`);
   const now = broker.clock.now();
   claims.need(operation.right, address, now);
