@@ -12,8 +12,8 @@ export interface Source {
 
 /** A client of the SDK, watched: nothing that is asked of it may stay unanswered. */
 export interface Connection {
-  /** It stayed silent, or was closed: others must not use it any more. */
-  readonly isGone: boolean;
+  /** Aborted when it stayed silent, or was closed: calls that are under way reject, and it must not be used any more. */
+  readonly gone: AbortSignal;
   /** The sender of a queue; there is one. */
   sender(queue: string): ServiceBusSender;
   /** A receiver of its own. Connects with its first receive. Default: `peekLock`. */
@@ -43,7 +43,8 @@ const closeLimitMs = 500;
 export function createConnection(client: ServiceBusClient, log: Logger): Connection {
   const senders = new Map<string, ServiceBusSender>();
   const managers = new Map<string, ServiceBusReceiver>();
-  let isGone = false;
+  const gone = new AbortController();
+  const pending = new Set<(error: Error) => void>();
   let answers = 0;
 
   function openReceiver({ queue, from }: Source, receiveMode: "peekLock" | "receiveAndDelete" = "peekLock"): ServiceBusReceiver {
@@ -56,28 +57,35 @@ export function createConnection(client: ServiceBusClient, log: Logger): Connect
     });
   }
 
+  /** The promise's outcome, or a rejection when this client is gone. */
+  function whileHere<Result>(promise: Promise<Result>): Promise<Result> {
+    const { promise: outcome, resolve, reject } = Promise.withResolvers<Result>();
+    pending.add(reject);
+    promise.then(resolve, reject).finally(() => pending.delete(reject));
+    return outcome;
+  }
+
   async function close(): Promise<void> {
-    isGone = true;
+    gone.abort();
+    for (const reject of pending) reject(new Error("its client was closed"));
     await withTimeLimit(client.close(), closeLimitMs).catch(() => {});
   }
 
   return {
-    get isGone() {
-      return isGone;
-    },
+    gone: gone.signal,
     sender: (queue) => getOrAdd(senders, queue, () => client.createSender(queue)),
     openReceiver,
     manager: (source) => getOrAdd(managers, `${source.from} ${source.queue}`, () => openReceiver(source)),
     async call(tried, run, { limitMs = callLimitMs, isAnswer = () => true } = {}) {
       const answersBefore = answers;
       try {
-        const result = await withTimeLimit(run(), limitMs);
+        const result = await withTimeLimit(whileHere(run()), limitMs);
         if (isAnswer(result)) answers += 1;
         return result;
       } catch (thrown) {
         const error = translateError(tried, thrown);
         if (error instanceof LockLostError || !error.isSilence) answers += 1;
-        else if (answers === answersBefore && !isGone) {
+        else if (answers === answersBefore && !gone.signal.aborted) {
           log.warn({ err: error }, "Service Bus is silent: its client is replaced");
           void close();
         }
@@ -90,15 +98,24 @@ export function createConnection(client: ServiceBusClient, log: Logger): Connect
 
 /** The connection that is used now; opened when first used, and again when the one before is gone. */
 export interface ConnectionSlot {
+  /** Throws once it is closed. */
   current(): Connection;
   close(): Promise<void>;
 }
 
 export function createConnectionSlot(open: () => Connection): ConnectionSlot {
   let connection: Connection | undefined;
+  let closed = false;
   return {
-    current: () => connection && !connection.isGone ? connection : connection = open(),
-    close: async () => await connection?.close(),
+    current() {
+      if (closed) throw new Error("the transport service_bus is closed");
+      if (!connection || connection.gone.aborted) connection = open();
+      return connection;
+    },
+    async close() {
+      closed = true;
+      await connection?.close();
+    },
   };
 }
 

@@ -65,14 +65,18 @@ export function openLink(connection: Connection, { source, giveBack }: LinkOptio
         limitMs: forMs + silenceMs,
         isAnswer: ({ length }) => length > 0, // the SDK gives none on a dead link, too
       });
-      delivered += messages.length;
-      unsettled += messages.length;
-      return messages;
+      return note(messages);
     } catch (error) {
       failed = true;
-      call.then((late) => giveBackAll(late), () => {});
+      call.then((late) => giveBackAll(note(late)), () => {});
       throw error;
     }
+  }
+
+  function note(messages: readonly ServiceBusReceivedMessage[]) {
+    delivered += messages.length;
+    unsettled += messages.length;
+    return messages;
   }
 
   async function giveBackAll(messages: readonly ServiceBusReceivedMessage[]): Promise<void> {
@@ -96,7 +100,7 @@ export function openLink(connection: Connection, { source, giveBack }: LinkOptio
     receiver,
     fence: createSettlementFence(),
     get isUsedUp() {
-      return failed || connection.isGone || delivered >= deliveriesPerLink;
+      return failed || connection.gone.aborted || delivered >= deliveriesPerLink;
     },
     async receive(max, signal) {
       wanted = true;
@@ -107,7 +111,7 @@ export function openLink(connection: Connection, { source, giveBack }: LinkOptio
           if (messages.length > 0) return messages;
         }
         while (arrived.length === 0) {
-          if (signal.aborted || connection.isGone) return [];
+          if (signal.aborted) return [];
           const wait = waitForOne();
           await settledOrAborted(wait, signal);
           if (arrived.length === 0 && !signal.aborted) await wait; // for its error

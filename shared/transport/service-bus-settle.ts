@@ -33,7 +33,7 @@ export interface SettleOptions {
 export async function settleMessage(received: Received, outcome: Outcome, options: SettleOptions): Promise<void> {
   const { message, source, link } = received;
   const tried = `settling message ${message.messageId} of ${source.queue}`;
-  if (link.connection.isGone || linkIsGone(message)) return await settleByToken(received, outcome, tried, options);
+  if (link.connection.gone.aborted || linkIsGone(message)) return await settleByToken(received, outcome, tried, options);
   const onLink = link.fence(outcome.settle === "complete" ? "complete" : "other", () => apply(link.receiver, message, outcome));
   try {
     await withTimeLimit(onLink, options.answerMs);
