@@ -121,6 +121,17 @@ function checkAliases(environment: Record<string, string | undefined>): void {
   }
 }
 
+/** For a `main.ts`: a process that can't be configured says in one line which variable is at fault, and ends. */
+export function loadOrExit<Config>(load: () => Config): Config {
+  try {
+    return load();
+  } catch (error) {
+    if (!(error instanceof ContractError)) throw error;
+    console.error(error.message);
+    process.exit(1);
+  }
+}
+
 /** The queues of the transports that this environment enables. */
 export function readQueues(environment: CommonEnvironment): ReadonlyMap<TransportName, QueueNames> {
   return new Map(environment.TRANSPORTS.map((name) => [name, defaultQueues[name]]));

@@ -1,7 +1,7 @@
 import { getConnInfo } from "@hono/node-server/conninfo";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
-import { readJobSettings } from "../../shared/environment.ts";
+import { loadOrExit, readJobSettings } from "../../shared/environment.ts";
 import { createAllJobs } from "../../shared/jobs/all.ts";
 import { createJobCatalog } from "../../shared/jobs/catalog.ts";
 import { createId, createLogger } from "../../shared/log.ts";
@@ -14,7 +14,7 @@ import { createCircuits } from "./circuits.ts";
 import { loadConfig } from "./config.ts";
 import { createEmulatorCheck } from "./emulators.ts";
 
-const config = loadConfig(process.env);
+const config = loadOrExit(() => loadConfig(process.env));
 const log = createLogger("api", config.LOG_LEVEL);
 const signal = stopSignal();
 const sql = openDatabase(config.DATABASE_URL, { applicationName: "api", max: 20 });

@@ -1,6 +1,6 @@
 import { openAzureStorage } from "../../shared/azure-storage.ts";
 import { openClaimCheckFromEnvironment } from "../../shared/claim-check/open-from-environment.ts";
-import { readJobSettings } from "../../shared/environment.ts";
+import { loadOrExit, readJobSettings } from "../../shared/environment.ts";
 import { createAllJobs } from "../../shared/jobs/all.ts";
 import { createJobCatalog } from "../../shared/jobs/catalog.ts";
 import { createId, createLogger } from "../../shared/log.ts";
@@ -13,18 +13,18 @@ import { closeTransports, openTransports } from "../../shared/transport/open-tra
 import { loadConfig } from "./config.ts";
 import { runOrchestrator } from "./run.ts";
 
-const config = loadConfig(process.env);
+const config = loadOrExit(() => loadConfig(process.env));
 const log = createLogger("orchestrator", config.LOG_LEVEL);
 const signal = stopSignal();
 const sql = openDatabase(config.DATABASE_URL, { applicationName: "orchestrator", max: 16 });
 const azure = openAzureStorage(config);
-const transports = openTransports(config, azure, log);
+const transports = loadOrExit(() => openTransports(config, azure, log));
+const claimCheck = loadOrExit(() => openClaimCheckFromEnvironment(config, azure));
 const id = createId("orchestrator");
 const probes = await listen(createProbes(createReadinessCheck({ sql, log })), { host: config.HOST, port: config.PORT });
 try {
   await whenSchemaIsReady(sql, signal, log);
   log.info({ id, port: probes.port, transports: [...transports.keys()] }, "orchestrator runs");
-  const claimCheck = openClaimCheckFromEnvironment(config, azure);
   await runOrchestrator(
     { sql, id, jobs: createJobCatalog(createAllJobs(readJobSettings(config)).jobs), transports, claimCheck, log },
     config,

@@ -69,7 +69,7 @@ export function createTasksHandler(runner: TaskRunner): MessageHandler {
     const tasks = answers.filter((answer) => typeof answer === "object");
     const ends = await Promise.all(tasks.map(async (task) => {
       const log = delivery.log.child({
-        taskId: task.taskId,
+        ...(taskIds.length > 1 && { taskId: task.taskId }), // or else every line of the delivery has it
         stage: task.stageNumber,
         index: task.index,
         attempt: task.attempt,

@@ -1,6 +1,6 @@
 import { openAzureStorage } from "../../shared/azure-storage.ts";
 import { openClaimCheckFromEnvironment } from "../../shared/claim-check/open-from-environment.ts";
-import { readJobSettings } from "../../shared/environment.ts";
+import { loadOrExit, readJobSettings } from "../../shared/environment.ts";
 import { createAllJobs } from "../../shared/jobs/all.ts";
 import { createId, createLogger } from "../../shared/log.ts";
 import { createProbes, listen } from "../../shared/probes.ts";
@@ -15,18 +15,18 @@ import { createContainers } from "./containers.ts";
 import { runTaskRunner } from "./run.ts";
 import { createTaskHandlers } from "./tasks/catalog.ts";
 
-const config = loadConfig(process.env);
+const config = loadOrExit(() => loadConfig(process.env));
 const log = createLogger("task-runner", config.LOG_LEVEL);
 const signal = stopSignal();
 const sql = openDatabase(config.DATABASE_URL, { applicationName: "task-runner", max: 16 });
 const azure = openAzureStorage(config);
-const transports = openTransports(config, azure, log);
+const transports = loadOrExit(() => openTransports(config, azure, log));
+const claimCheck = loadOrExit(() => openClaimCheckFromEnvironment(config, azure));
 const id = createId("runner");
 const probes = await listen(createProbes(createReadinessCheck({ sql, log })), { host: config.HOST, port: config.PORT });
 try {
   await whenSchemaIsReady(sql, signal, log);
   log.info({ id, port: probes.port, transport: config.transport, queues: config.queues }, "task-runner runs");
-  const claimCheck = openClaimCheckFromEnvironment(config, azure);
   const { assessment } = createAllJobs(readJobSettings(config));
   const handlers = createTaskHandlers({
     containers: createContainers(azure.blobAccount()),

@@ -32,8 +32,11 @@ export function parse<Schema extends v.GenericSchema>(
 }
 
 /** Where a schema has no message of its own. Valibot's would repeat the value, which may be a secret, or a megabyte. */
-function describeIssue({ expected, received, type }: v.BaseIssue<unknown>): string {
+function describeIssue({ expected, received, type, input }: v.BaseIssue<unknown>): string {
   if (received === "undefined") return "is missing";
+  const unit = typeof input === "string" ? " characters" : " entries";
+  if (type === "min_length") return `must have at least ${expected?.slice(2)}${unit}`;
+  if (type === "max_length") return `must have at most ${expected?.slice(2)}${unit}`;
   return expected === null ? `is not a valid ${type}` : `must be ${expected}`;
 }
 

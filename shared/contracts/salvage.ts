@@ -13,7 +13,7 @@ export function salvageIds(body: string): SalvagedIds {
   const text = body.slice(0, 65_536);
   let fields: unknown;
   try {
-    fields = JSON.parse(body);
+    fields = inOurWords(JSON.parse(body));
   } catch {
     fields = {
       jobId: /"job_?[iI]d"\s*:\s*"([0-9a-f]{64})"/.exec(text)?.[1],
@@ -29,4 +29,11 @@ export function salvageIds(body: string): SalvagedIds {
     ...(v.is(RowId, stageId) && { stageId }),
     ...(ids.length > 0 && { taskIds: ids }),
   };
+}
+
+/** Other systems, and people, write `job_id`. */
+function inOurWords(value: unknown): unknown {
+  if (typeof value !== "object" || value === null) return value;
+  const { job_id, stage_id, task_ids, ...others } = value as Record<string, unknown>;
+  return { jobId: job_id, stageId: stage_id, taskIds: task_ids, ...others };
 }

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ExponentialBackoff, handleWhen, retry } from "cockatiel";
 import type { Logger } from "pino";
+import { salvageIds } from "../contracts/salvage.ts";
 import { PermanentError } from "../errors.ts";
 import { isDatabaseAway } from "../store/database.ts";
 import { abandon, type LockedMessage, LockLostError, type Settlement, type Transport } from "./transport.ts";
@@ -144,7 +145,9 @@ export async function consume(
         return await handle(message, delivery);
       } catch (error) {
         if (error instanceof PermanentError) {
-          delivery.log.error({ err: error, code: error.code }, "message dead-lettered");
+          // Of a damaged body no more than its ids is known, and nothing is failed on their word.
+          const salvaged = error.code === "invalid-message" ? salvageIds(message.body) : undefined;
+          delivery.log.error({ err: error, code: error.code, ...(salvaged && { salvaged }) }, "message dead-lettered");
           return { settle: "dead-letter", reason: error.code, description: error.message };
         }
         if (!isDatabaseAway(error)) {

@@ -21,7 +21,7 @@ const badBodies: readonly (readonly [name: string, body: string | Uint8Array<Arr
   ["too small a number", `{"n": 0}`, "n", /^must be >=1$/],
   ["too large a number", `{"n": 1000001}`, "n", /^must be <=1000000$/],
   ["no finite number", `{"failure_rate": 1e999}`, "failure_rate", /too large a number/],
-  ["empty text", `{"name": ""}`, "name", /must be >=1/],
+  ["empty text", `{"name": ""}`, "name", /must have at least 1 characters/],
   ["an unknown key", `{"m": 1}`, "m", /is unknown; known are n, name, message, failure_rate, transport, use_service_bus, repeat/],
   ["a key that objects have", `{"constructor": 1}`, "constructor", /is unknown/],
   ["another one", `{"__proto__": {"n": 1}}`, "__proto__", /is unknown/],
@@ -99,7 +99,7 @@ test("an unknown job type is a 404 that lists the known ones", async ({ sql }) =
   expect(status).toBe(404);
   expect(body).toMatchObject({
     type: "urn:sluice:problem:unknown-job-type",
-    known_job_types: ["hello_world", "list_container", "summarize_container"],
+    known_job_types: ["assessment", "hello_world", "list_container", "sb_hello_world", "summarize_container"],
   });
   expect((await createTestApi(sql).post("/api/jobs/submit/%00", "{}")).status).toBe(404);
 });

@@ -53,7 +53,7 @@ test("a broker that hangs makes health say so in time, and leaves readiness alon
     });
     expect(body.errors).toEqual(["bullmq: does not answer; waited up to 2500 ms"]);
   }
-  expect(calls).toBe(3); // asked once, for the three queues
+  expect(calls).toBe(5); // asked once, for the five queues
   expect((await api.get("/readyz")).status).toBe(200);
 });
 

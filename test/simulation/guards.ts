@@ -179,7 +179,7 @@ export const guards: readonly Guard[] = [
     ],
     ddl: [dropTrigger("jobs"), dropTrigger("stages")],
     focus: { behaviours: ["ok"], cancels: 1, takesMs: 5_000, cruelty: { stall: 0.12 } },
-    seed: 10,
+    seed: 75,
     finds: /./,
   },
   { rule: "12 one transaction holds the decision and what follows", atomic: false, seed: 14, finds: /./ },

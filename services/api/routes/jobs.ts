@@ -78,7 +78,7 @@ export function findJobType(
 }
 
 function unknownJobType(jobs: JobCatalog): Problem {
-  const known = [...jobs.keys()].sort();
+  const known = [...jobs.keys(), ...(jobs.has("hello_world") ? [serviceBusHelloWorld] : [])].sort();
   return new Problem("unknown-job-type", `the known job types are ${known.join(", ")}`, { members: { known_job_types: known } });
 }
 
