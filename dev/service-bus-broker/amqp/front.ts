@@ -51,9 +51,11 @@ export function createFront(broker: Broker): Front {
   });
   container.on("connection_close", ({ connection }: EventContext) => forget(connection));
   container.on("disconnected", ({ connection }: EventContext) => forget(connection));
-  // What a client did wrong ends its link or connection; rhea throws it where nobody listens.
-  for (const event of ["connection_error", "session_error", "receiver_error", "sender_error", "protocol_error", "error"]) {
-    container.on(event, () => {});
+  // What a client reports as its reason to end a link, session or connection; rhea throws it where nobody listens.
+  for (const event of ["connection_error", "session_error", "receiver_error", "sender_error"]) container.on(event, () => {});
+  // Frames that make no sense, or a mistake of ours: that connection ends, and somebody should know.
+  for (const event of ["protocol_error", "error"]) {
+    container.on(event, (error: unknown) => console.error("The Service Bus broker ends a connection:", error));
   }
 
   function accept(socket: Socket): void {
