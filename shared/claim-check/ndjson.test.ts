@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { fc } from "../../test/support/seeded.ts";
 import { expect, test } from "vitest";
 import { collect } from "../../test/support/collect.ts";
 import { decodeLines, encodeLines } from "./ndjson.ts";

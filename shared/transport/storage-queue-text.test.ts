@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { fc } from "../../test/support/seeded.ts";
 import { expect, test } from "vitest";
 import { PermanentError } from "../errors.ts";
 import { decodeText, encodeDeadLetter, encodeMessage, maxBodyBytes } from "./storage-queue-text.ts";

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { fc } from "../support/seeded.ts";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { ClaimCheck } from "../../shared/claim-check/claim-check.ts";
 import { collect } from "../support/collect.ts";

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { fc } from "../../../test/support/seeded.ts";
 import rhea from "rhea";
 import { expect, test } from "vitest";
 import type { QueueMessage } from "../queue/message.ts";

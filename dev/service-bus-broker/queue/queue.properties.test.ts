@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { fc } from "../../../test/support/seeded.ts";
 import { expect, test } from "vitest";
 import { content } from "./content-for-tests.ts";
 import { createHeap } from "./heap.ts";
