@@ -17,6 +17,7 @@ export function createWire(socket: Socket, delayMs: () => number): Wire {
   let silent = false;
   let corked = false;
   let lastDueAt = 0;
+  const delayed: (string | Uint8Array)[] = [];
 
   function writeNow(bytes: string | Uint8Array): void {
     if (silent || socket.destroyed) return;
@@ -31,12 +32,21 @@ export function createWire(socket: Socket, delayMs: () => number): Wire {
     write(bytes);
   }
 
+  /** Timers of nearly the same time fire in any order, so each writes what has waited longest. */
+  function writeFirst(): void {
+    const bytes = delayed.shift();
+    if (bytes !== undefined) writeNow(bytes);
+  }
+
   socket.write = (bytes: string | Uint8Array) => {
     const now = performance.now();
     const dueAt = Math.max(now + delayMs(), lastDueAt);
     lastDueAt = dueAt;
-    if (dueAt <= now) writeNow(bytes);
-    else setTimeout(writeNow, dueAt - now, bytes);
+    if (dueAt <= now && delayed.length === 0) writeNow(bytes);
+    else {
+      delayed.push(bytes);
+      setTimeout(writeFirst, dueAt - now);
+    }
     return true;
   };
 
