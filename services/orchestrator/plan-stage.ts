@@ -7,6 +7,8 @@ import { StageTakenError, type StageWork } from "./work-on-stage.ts";
 
 /** Tasks inserted by one statement: the first batch goes out at once, later statements carry more. */
 const maxInsertedTasks = 2_000;
+/** Their parameters, in one statement: large ones go in smaller chunks. */
+const maxInsertedBytes = 8 * 1_048_576;
 const maxTasksOfStage = 10_000_000;
 const maxParametersBytes = 65_536;
 
@@ -24,6 +26,7 @@ export async function planStage(
   let chunk = aligned;
   let nextIndex = stage.nextIndex;
   let parameters: unknown[] = [];
+  let bytes = 0;
 
   async function insert(): Promise<void> {
     if (!await insertTasks(sql, stage, { startIndex: nextIndex, parameters, tasksPerMessage })) {
@@ -31,6 +34,7 @@ export async function planStage(
     }
     nextIndex += parameters.length;
     parameters = [];
+    bytes = 0;
     chunk = Math.max(aligned, Math.floor(Math.min(chunk * 2, maxInsertedTasks) / aligned) * aligned);
     orchestrator.wakeRelay();
   }
@@ -42,8 +46,11 @@ export async function planStage(
     if (index > maxTasksOfStage) {
       throw new PermanentError("contract-violation", `stage ${stage.number} plans more than ${maxTasksOfStage} tasks`);
     }
-    parameters.push(checkParameters(definition.task, index - 1, definitionOfTask));
-    if (parameters.length === chunk) await insert();
+    const checked = checkParameters(definition.task, index - 1, definitionOfTask);
+    parameters.push(checked.parameters);
+    bytes += checked.bytes;
+    const isFull = parameters.length === chunk || bytes > maxInsertedBytes && parameters.length % tasksPerMessage === 0;
+    if (isFull) await insert();
   }
   if (index < stage.nextIndex) {
     throw new PermanentError("contract-violation", `plan gave ${index} tasks, but ${stage.nextIndex} when it ran before`);
@@ -55,14 +62,19 @@ export async function planStage(
   return null;
 }
 
-function checkParameters(task: StageWork["definition"]["task"], index: number, value: unknown): unknown {
+function checkParameters(
+  task: StageWork["definition"]["task"],
+  index: number,
+  value: unknown,
+): { parameters: unknown; bytes: number } {
   const parameters = parse(task.params, value, "contract-violation");
   const json = JSON.stringify(parameters);
   if (!isStorableJson(json)) {
     throw new PermanentError("contract-violation", `parameters of task ${index} contain U+0000 or half a surrogate pair`);
   }
-  if (Buffer.byteLength(json) > maxParametersBytes) {
+  const bytes = Buffer.byteLength(json);
+  if (bytes > maxParametersBytes) {
     throw new PermanentError("contract-violation", `parameters of task ${index} are larger than ${maxParametersBytes} bytes`);
   }
-  return parameters;
+  return { parameters, bytes };
 }

@@ -119,6 +119,11 @@ async function collectResults(
   const reference = { task_results_ref: `/api/db/tasks/${stage.jobId}?stage=${stage.number}` };
   if (stage.planned > maxInlineResults) return reference;
   const results: TaskOutcome[] = [];
-  for await (const outcome of outcomes()) results.push(outcome);
-  return Buffer.byteLength(JSON.stringify(results)) > maxInlineBytes ? reference : { task_results: results };
+  let bytes = 0;
+  for await (const outcome of outcomes()) {
+    bytes += Buffer.byteLength(JSON.stringify(outcome));
+    if (bytes > maxInlineBytes) return reference;
+    results.push(outcome);
+  }
+  return { task_results: results };
 }

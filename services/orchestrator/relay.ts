@@ -39,7 +39,8 @@ export function startRelay(orchestrator: Omit<Orchestrator, "wakeRelay">, { wind
         ];
         const sent = await sendBatches({ db: sql, sender, transports, log }, claimed);
         if (claimed.length > 0 && sent === claimed.length) pauseMs = 0;
-        failures = claimed.length > sent ? failures + 1 : 0;
+        // One queue that can't be sent to is no reason to let the others wait: its batches back off by themselves.
+        failures = claimed.length > 0 && sent === 0 ? failures + 1 : 0;
       } catch (error) {
         if (failures++ === 0) log.warn({ err: error, transport }, "relay can't read the outbox");
       }

@@ -1,8 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { isDatabaseAway } from "../../shared/store/database.ts";
 import { moveStrayBatches } from "../../shared/store/rehome.ts";
 import { runnerLeaseMs } from "../../shared/store/runners.ts";
 import { openBarrier } from "../../shared/store/stages.ts";
 import {
+  findOverdueStages,
   findStoppingJobs,
   findStuckStages,
   hintJobsAgain,
@@ -65,11 +67,13 @@ export function createSweep(orchestrator: Orchestrator, { intervalMs, graceMs }:
       await removeDeadRunners(sql);
     }],
     ["deadlines", async () => {
-      for (let found = limit; found === limit;) {
-        const { recorded, batches } = await expireTasks(sql, id, limit);
-        found = recorded.size;
-        if (found > 0) log.warn({ tasks: found }, "tasks failed at their stage's deadline");
-        await sendBatches(sender, batches);
+      for (const stageId of await findOverdueStages(sql)) {
+        for (let found = limit; found === limit;) {
+          const { recorded, batches } = await expireTasks(sql, id, { stageId, limit });
+          found = recorded.size;
+          if (found > 0) log.warn({ stageId, tasks: found }, "tasks failed at their stage's deadline");
+          await sendBatches(sender, batches);
+        }
       }
     }],
     ["hints of stages and jobs", async () => {
@@ -116,7 +120,7 @@ export function createSweep(orchestrator: Orchestrator, { intervalMs, graceMs }:
       try {
         await step();
       } catch (error) {
-        blindUntil = performance.now() + runnerLeaseMs;
+        if (isDatabaseAway(error)) blindUntil = performance.now() + runnerLeaseMs;
         log.error({ err: error, step: name }, "sweep step failed");
       }
     }
@@ -128,7 +132,7 @@ export function createSweep(orchestrator: Orchestrator, { intervalMs, graceMs }:
     async run(signal) {
       while (!signal.aborted) {
         await sweepOnce().catch((error: unknown) => {
-          blindUntil = performance.now() + runnerLeaseMs;
+          if (isDatabaseAway(error)) blindUntil = performance.now() + runnerLeaseMs;
           log.warn({ err: error }, "sweep failed");
         });
         await sleep(intervalMs * (0.8 + 0.4 * Math.random()), undefined, { signal }).catch(() => {});

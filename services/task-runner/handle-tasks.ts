@@ -3,7 +3,7 @@ import { TasksMessage } from "../../shared/contracts/messages.ts";
 import { parseJson } from "../../shared/contracts/parse.ts";
 import { PermanentError } from "../../shared/errors.ts";
 import { createGroup } from "../../shared/group.ts";
-import { isRefusedByDatabase, retryWhileAway } from "../../shared/store/database.ts";
+import { isRefusedByDatabase, retryUnlessRefused, retryWhileAway } from "../../shared/store/database.ts";
 import { type AttemptEnd, type Claim, type ClaimAnswer, claimTasks, recordAttempts } from "../../shared/store/tasks.ts";
 import type { Delivery, MessageHandler } from "../../shared/transport/consume.ts";
 import { sendBatches, type Sender } from "../../shared/transport/send-batches.ts";
@@ -35,7 +35,8 @@ export function createTasksHandler(runner: TaskRunner): MessageHandler {
     { maxSize: maxGroup, isItemsFault: isRefusedByDatabase },
   );
   const record = createGroup<AttemptEnd, Recorded>(async (group) => {
-    const { recorded, batches } = await retryWhileAway(() => recordAttempts(db, sender, group), deadline);
+    // A result in hand is not given up: its message would be delivered again, and find its task held by this very process.
+    const { recorded, batches } = await retryUnlessRefused(() => recordAttempts(db, sender, group), deadline);
     await sendBatches(runner, batches);
     return group.map(({ claimId }) => recorded.get(claimId) ?? "fenced-out");
   }, { maxSize: maxGroup, isItemsFault: isRefusedByDatabase });

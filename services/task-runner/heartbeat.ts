@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { Sql } from "../../shared/store/database.ts";
 import { removeRunner, renewRunner, runnerLeaseMs } from "../../shared/store/runners.ts";
+import { withTimeLimit } from "../../shared/time-limit.ts";
 import type { TransportName } from "../../shared/transports.ts";
 
 export interface Runner {
@@ -23,7 +24,8 @@ export async function startHeartbeat(sql: Sql, runner: Runner, log: Logger): Pro
     for (let missed = 0;;) {
       await sleep(runnerLeaseMs / 3, undefined, { signal: stopped.signal }).catch(() => {});
       if (stopped.signal.aborted) return;
-      await renewRunner(sql, runner).then(() => (missed = 0), (error: unknown) => {
+      // A connection that has fallen silent must not keep the next beat from taking another.
+      await withTimeLimit(renewRunner(sql, runner), runnerLeaseMs / 3).then(() => (missed = 0), (error: unknown) => {
         if (missed++ === 0) log.warn({ err: error }, "lease not renewed");
       });
     }

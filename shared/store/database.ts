@@ -52,12 +52,20 @@ const awayCodes = new Set([
   "EPIPE",
   "ETIMEDOUT",
   "EHOSTUNREACH",
+  "EHOSTDOWN",
+  "ENETUNREACH",
+  "ENETDOWN",
+  "ECONNABORTED",
   "ENOTFOUND",
   "EAI_AGAIN",
   "57P01", // admin_shutdown
   "57P02", // crash_shutdown
   "57P03", // cannot_connect_now
+  "57P05", // idle_session_timeout
   "53300", // too_many_connections
+  "53100", // disk_full
+  "53200", // out_of_memory
+  "25006", // read_only_sql_transaction: a primary that no longer is one
 ]);
 /** A deadlock or a serialization failure: repeat at once (protocol, rule 24). */
 const conflictCodes = new Set(["40P01", "40001"]);
@@ -70,7 +78,7 @@ export function isDatabaseAway(error: unknown): boolean {
 /** The database refused the values, not the moment: repeating the same statement can't succeed. */
 export function isRefusedByDatabase(error: unknown): boolean {
   const code = errorCode(error);
-  return code !== undefined && /^(22|23)/.test(code);
+  return code !== undefined && /^(22|23|54)/.test(code);
 }
 
 function errorCode(error: unknown): string | undefined {
@@ -92,11 +100,24 @@ export async function withConflictRetry<Result>(run: () => Promise<Result>): Pro
  * Rejects with the last error once the signal is aborted. `run` must be safe to repeat: its answer may have been lost.
  */
 export async function retryWhileAway<Result>(run: () => Promise<Result>, signal: AbortSignal): Promise<Result> {
+  return await retryWhile(isDatabaseAway, run, signal);
+}
+
+/** The same for whatever error may be gone the next time: all but values that the database refuses. */
+export async function retryUnlessRefused<Result>(run: () => Promise<Result>, signal: AbortSignal): Promise<Result> {
+  return await retryWhile((error) => !isRefusedByDatabase(error), run, signal);
+}
+
+async function retryWhile<Result>(
+  isPassing: (error: unknown) => boolean,
+  run: () => Promise<Result>,
+  signal: AbortSignal,
+): Promise<Result> {
   for (let failures = 0;; failures++) {
     try {
       return await run();
     } catch (error) {
-      if (!isDatabaseAway(error) || signal.aborted) throw error;
+      if (!isPassing(error) || signal.aborted) throw error;
       const pauseMs = Math.min(1_000, 50 * 2 ** failures) * (0.5 + Math.random());
       await sleep(pauseMs, undefined, { signal }).catch(() => {});
     }

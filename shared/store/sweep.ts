@@ -6,6 +6,9 @@ import { maxStageFailures, maxStageInterruptions, stageHint, stageLeaseMs } from
 /** A hint may be lost once it was sent so long ago; doubles with each re-send. */
 const hintAgeMs = 20_000;
 
+/** Jobs hinted again in one statement. */
+const jobsAtOnce = 1_000;
+
 /** How long one sweeper may go without saying so before another takes over. */
 const sweepLeaseMs = 3_000;
 
@@ -82,7 +85,8 @@ export async function hintJobsAgain(db: Db): Promise<number> {
     db`
     with waiting as (
       update jobs set start_sends = start_sends + 1, updated_at = now()
-      where status = 'queued' and updated_at < now() - ${hintAgeMs} * interval '1 ms' * 2 ^ least(start_sends - 1, 6)
+      where id in (select id from jobs where status = 'queued' order by updated_at limit ${jobsAtOnce})
+        and status = 'queued' and updated_at < now() - ${hintAgeMs} * interval '1 ms' * 2 ^ least(start_sends - 1, 6)
         and not exists (select from outbox where job_id = jobs.id and kind = 'start-job' and outbox.status = 'pending_queue')
       returning *
     ), hint as (
@@ -144,6 +148,14 @@ export async function hintTasksAgain(db: Db, transport: TransportName, queue: st
     returning (details ->> 'tasks')::int as tasks`
   );
   return rows.reduce((sum, row) => sum + Number(row.tasks), 0);
+}
+
+/** Alive, with something open, and past their deadline. */
+export async function findOverdueStages(db: Db): Promise<readonly number[]> {
+  const rows = await db<{ id: number }[]>`
+    select id from stages
+    where status in ('planning', 'open') and deadline_at < now() and planned > completed + failed + cancelled`;
+  return rows.map(({ id }) => id);
 }
 
 export async function findStoppingJobs(db: Db): Promise<readonly string[]> {

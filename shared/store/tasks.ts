@@ -143,22 +143,31 @@ export async function interruptTasks(
     db,
     sender,
     db`
-    held as (
+    found as materialized (
+      select tasks.id, tasks.claim_id from tasks
+      join stages on stages.id = tasks.stage_id left join runners on runners.id = tasks.runner_id
+      where tasks.status = 'processing'
+        and (coalesce(runners.lease_until < now(), true)
+          or claimed_at < now() - (stages.timeout_ms + ${options.graceMs}) * interval '1 ms')
+      order by tasks.id limit ${options.limit}
+    ), held as ( -- by the fence: a row that changed meanwhile is read anew, but not its runner's, and may be another's attempt by now
       select tasks.id, tasks.stage_id, tasks.claim_id,
         case when tasks.interruptions + 1 >= ${maxInterruptions} then 'failed' else 'pending' end as to_status,
         null::jsonb as result, null::text as result_ref, ${JSON.stringify(error)}::text::jsonb as error,
         0 as failure, 1 as interruption, 0 as deferral, 0 as delay_ms, 'task-interrupted' as event
-      from tasks join stages on stages.id = tasks.stage_id left join runners on runners.id = tasks.runner_id
-      where tasks.status = 'processing'
-        and (coalesce(runners.lease_until < now(), true)
-          or claimed_at < now() - (stages.timeout_ms + ${options.graceMs}) * interval '1 ms')
-      order by tasks.id limit ${options.limit} for update of tasks skip locked
+      from tasks join found on found.id = tasks.id
+      where tasks.status = 'processing' and tasks.claim_id = found.claim_id
+      order by tasks.id for update of tasks skip locked
     )`,
   );
 }
 
-/** Fails what is still open of stages that are past their deadline; at most `limit` tasks. What is planned later fails later. */
-export async function expireTasks(db: Db, sender: string, limit: number): Promise<EndedAttempts> {
+/** Fails what is still open of a stage that is past its deadline; at most `limit` tasks. What is planned later fails later. */
+export async function expireTasks(
+  db: Db,
+  sender: string,
+  { stageId, limit }: { stageId: number; limit: number },
+): Promise<EndedAttempts> {
   const error: ErrorRecord = { code: "deadline-exceeded", message: "its stage was past its deadline" };
   return await endTasks(
     db,
@@ -169,7 +178,8 @@ export async function expireTasks(db: Db, sender: string, limit: number): Promis
         null::jsonb as result, null::text as result_ref, ${JSON.stringify(error)}::text::jsonb as error,
         0 as failure, 0 as interruption, 0 as deferral, 0 as delay_ms, 'task-expired' as event
       from stages join tasks on tasks.stage_id = stages.id
-      where stages.status in ('planning', 'open') and deadline_at < now() and tasks.status in ('pending', 'processing')
+      where stages.id = ${stageId} and stages.status in ('planning', 'open') and deadline_at < now()
+        and tasks.status in ('pending', 'processing')
       order by tasks.id limit ${limit} for update of tasks
     )`,
   );

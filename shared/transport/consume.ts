@@ -63,7 +63,8 @@ export async function consume(
   const { concurrency, prefetch = 0, receivers = 1, signal, graceMs } = options;
   const log = options.log.child({ transport: transport.name, queue });
   const deadline = new AbortController();
-  const database = createGate(options.probeDatabase, log);
+  const drained = new AbortController();
+  const database = createGate(options.probeDatabase, log, drained.signal);
   const handling = createSlots(concurrency);
   const locked = createSlots(concurrency + prefetch);
   const deliveries = new Set<Promise<void>>();
@@ -167,12 +168,16 @@ export async function consume(
     }
   }
 
-  const receiving = Promise.all(Array.from({ length: receivers }, receiveInLoop));
-  await receiving;
+  // The grace begins with the signal: the last receive may take a while to return.
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const startGrace = () => (timer = setTimeout(() => deadline.abort(new Error("the grace is over")), graceMs));
+  if (signal.aborted) startGrace();
+  else signal.addEventListener("abort", startGrace, { once: true });
+  await Promise.all(Array.from({ length: receivers }, receiveInLoop));
   if (deliveries.size > 0) log.info({ locked: deliveries.size }, "draining");
-  const timer = setTimeout(() => deadline.abort(new Error("the grace is over")), graceMs);
   while (deliveries.size > 0) await Promise.all(deliveries);
   clearTimeout(timer);
+  drained.abort();
 }
 
 async function settle(message: LockedMessage, settlement: Settlement): Promise<void> {
@@ -241,11 +246,12 @@ interface Gate {
 }
 
 /** Shut while the database is away; one prober for everybody who waits. */
-function createGate(probe: () => Promise<unknown>, log: Logger): Gate {
+function createGate(probe: () => Promise<unknown>, log: Logger, drained: AbortSignal): Gate {
   let opening: Promise<void> | null = null;
   async function reopen(): Promise<void> {
     for (let failures = 0;; failures++) {
-      await sleep(jitter(Math.min(2_000, 100 * 2 ** failures)));
+      await sleep(jitter(Math.min(2_000, 100 * 2 ** failures)), undefined, { signal: drained }).catch(() => {});
+      if (drained.aborted) return; // nobody waits any more, and the process has to end
       const answered = await probe().then(() => true, () => false);
       if (answered) break;
     }

@@ -3,12 +3,16 @@ import type { Message } from "../contracts/messages.ts";
 import { createGroup } from "../group.ts";
 import type { Db } from "../store/database.ts";
 import { type Batch, markSent, markUnsent } from "../store/outbox.ts";
+import { withTimeLimit } from "../time-limit.ts";
 import type { TransportName } from "../transports.ts";
 import type { QueueNames } from "./queues.ts";
 import type { OutgoingMessage, Transport } from "./transport.ts";
 
 /** The transports that this process has open, and what their queues are called there. */
 export type Transports = ReadonlyMap<TransportName, { readonly transport: Transport; readonly queues: QueueNames }>;
+
+/** A broker that takes longer for a batch has failed, as far as the sender is concerned: it has others to send. */
+const sendMs = 20_000;
 
 /** The name by which the broker knows a queue of the outbox: jobs, stages and tasks have theirs, a stage's own is itself. */
 export function queueName(queues: QueueNames, queue: string): string {
@@ -40,7 +44,7 @@ export async function sendBatches({ db, sender, transports, log }: Sender, batch
     try {
       const open = transports.get(batch.transport);
       if (!open) throw new Error(`transport ${batch.transport} is not enabled here`);
-      await open.transport.send(queueName(open.queues, batch.queue), createMessages(batch));
+      await withTimeLimit(open.transport.send(queueName(open.queues, batch.queue), createMessages(batch)), sendMs);
     } catch (thrown) {
       error = thrown ?? new Error("the transport gave no reason");
       log.warn({ ...ids, err: error }, "batch not sent");

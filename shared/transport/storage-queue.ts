@@ -31,6 +31,8 @@ const maxPerReceive = 32;
 /** Requests at a time of one send: there is no batch. */
 const sendConcurrency = 16;
 const messageDays = 14;
+/** Of one call, its retries included. The SDK's own limit is for the service: it doesn't end a connection that has fallen silent. */
+const callMs = 20_000;
 const pipelineOptions: StoragePipelineOptions = {
   retryOptions: { maxTries: 4, retryDelayInMs: 100, maxRetryDelayInMs: 2_000, tryTimeoutInMs: 15_000 },
 };
@@ -58,9 +60,9 @@ export function openStorageQueueTransport(account: StorageQueueAccount, options:
   }
 
   /** The SDK says of a missing queue no more than "Unexpected status code: 404". */
-  async function namingQueue<Result>(queue: string, call: () => Promise<Result>): Promise<Result> {
+  async function namingQueue<Result>(queue: string, call: (abortSignal: AbortSignal) => Promise<Result>): Promise<Result> {
     try {
-      return await call();
+      return await call(AbortSignal.timeout(callMs));
     } catch (error) {
       if (error instanceof RestError && error.statusCode === 404) throw new Error(`there is no queue ${queue}`, { cause: error });
       throw error;
@@ -72,8 +74,9 @@ export function openStorageQueueTransport(account: StorageQueueAccount, options:
     const stop = AbortSignal.any([signal, closing.signal, AbortSignal.timeout(receiveWaitMs)]);
     const poisonQueue = source === queue ? queueOf(poisonQueueOf(queue)) : undefined;
     return await idle.poll(async () => {
-      const { receivedMessageItems } = await namingQueue(source, () =>
+      const { receivedMessageItems } = await namingQueue(source, (abortSignal) =>
         client.receiveMessages({
+          abortSignal,
           numberOfMessages: Math.min(max, maxPerReceive),
           visibilityTimeout: lockSeconds,
         }));
@@ -98,7 +101,10 @@ export function openStorageQueueTransport(account: StorageQueueAccount, options:
       const left = texts.values();
       const sendNext = async () => {
         for (const text of left) {
-          await namingQueue(queue, () => client.sendMessage(text, { messageTimeToLive: messageDays * 86_400 }));
+          await namingQueue(
+            queue,
+            (abortSignal) => client.sendMessage(text, { messageTimeToLive: messageDays * 86_400, abortSignal }),
+          );
         }
       };
       await Promise.all(Array.from({ length: Math.min(sendConcurrency, texts.length) }, sendNext));
@@ -144,11 +150,12 @@ function lockedMessage(item: DequeuedMessageItem, { client, idle, lockSeconds, p
   const turns = createMessageTurns(messageId);
   let popReceipt = item.popReceipt; // every update gives a new one and voids the one before
   const lockFor = async (seconds: number) => {
-    const updated = await client.updateMessage(item.messageId, popReceipt, undefined, seconds); // no text: the body stays
+    const limit = { abortSignal: AbortSignal.timeout(callMs) };
+    const updated = await client.updateMessage(item.messageId, popReceipt, undefined, seconds, limit); // no text: the body stays
     popReceipt = updated.popReceipt ?? popReceipt;
   };
   const remove = async () => {
-    await client.deleteMessage(item.messageId, popReceipt);
+    await client.deleteMessage(item.messageId, popReceipt, { abortSignal: AbortSignal.timeout(callMs) });
   };
 
   return {
@@ -170,7 +177,10 @@ function lockedMessage(item: DequeuedMessageItem, { client, idle, lockSeconds, p
         await throwingLockLost(messageId, () => lockFor(lockSeconds));
         const deadLettered = { reason, description, deliveryCount: item.dequeueCount, enqueuedAt: item.insertedOn.toISOString() };
         const text = encodeDeadLetter({ messageId, body }, deadLettered);
-        await poisonQueue.client.sendMessage(text ?? item.messageText, { messageTimeToLive: -1 });
+        await poisonQueue.client.sendMessage(text ?? item.messageText, {
+          messageTimeToLive: -1,
+          abortSignal: AbortSignal.timeout(callMs),
+        });
         poisonQueue.idle.wake();
         await throwingLockLost(messageId, remove);
       }),

@@ -120,6 +120,52 @@ test("a database that stays away is given up after a while: the message is aband
   expect(deliveryCounts).toEqual([1, 2]);
 });
 
+test("once drained, nobody asks for a database that stays away, so the process can end", async () => {
+  let asked = 0;
+  const probeDatabase = () => {
+    asked += 1;
+    return Promise.reject(away());
+  };
+  await withQueue(() => Promise.reject(away()), { graceMs: 50, probeDatabase }, async (transport, stop) => {
+    await send(transport, "never handled");
+    await expect.poll(() => asked).toBeGreaterThan(0);
+    await stop();
+    const before = asked;
+    await sleep(1_500); // the longest pause between two questions would have been 300 ms by now
+    expect(asked).toBe(before);
+  });
+});
+
+test("the grace begins with the stop, not with the end of the last receive", async () => {
+  const memory = openMemoryTransport({ lockMs: 2_000 });
+  let slow = false;
+  const transport: Transport = {
+    ...memory,
+    receive: async (queue, options) => {
+      const messages = await memory.receive(queue, options);
+      if (slow) await sleep(1_500);
+      return messages;
+    },
+  };
+  const stopping = new AbortController();
+  let abortedAfterMs = Infinity;
+  const consuming = consume(transport, "q", async (_, { signal }) => {
+    slow = true;
+    const stoppedAt = await new Promise<number>((resolve) =>
+      stopping.signal.addEventListener("abort", () => resolve(performance.now()))
+    );
+    await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
+    abortedAfterMs = performance.now() - stoppedAt;
+    return complete;
+  }, { concurrency: 2, receivers: 2, graceMs: 100, signal: stopping.signal, log, probeDatabase: () => Promise.resolve() });
+  await send(transport, "long");
+  await expect.poll(() => slow).toBe(true);
+  stopping.abort();
+  await consuming;
+  await memory.close();
+  expect(abortedAfterMs).toBeLessThan(1_000);
+});
+
 test("a PermanentError dead-letters with its code, anything else abandons", async () => {
   await withQueue(
     async ({ body, deliveryCount }) => {
