@@ -5,7 +5,7 @@ import { createSimulationDatabase, type SimulationDatabase } from "./simulated-d
 import { type Focus, simulate } from "./simulate.ts";
 
 /** Seeds tried after the known one, which a change of the engine may have made another run. */
-const otherSeeds = Array.from({ length: 60 }, (_, position) => position + 1);
+const otherSeeds = Array.from({ length: 120 }, (_, position) => position + 1);
 
 describe("each guard is needed", () => {
   let database: SimulationDatabase;

@@ -179,7 +179,7 @@ export const guards: readonly Guard[] = [
     ],
     ddl: [dropTrigger("jobs"), dropTrigger("stages")],
     focus: { behaviours: ["ok"], cancels: 1, takesMs: 5_000, cruelty: { stall: 0.12 } },
-    seed: 75,
+    seed: 82,
     finds: /./,
   },
   { rule: "12 one transaction holds the decision and what follows", atomic: false, seed: 14, finds: /./ },
@@ -299,8 +299,8 @@ export const guards: readonly Guard[] = [
   {
     rule: "21 the sweep sends lost hints of jobs again",
     mutations: [{
-      find: "where status = 'queued' and updated_at < now() - ?",
-      replace: "where status = 'queued' and updated_at < now() - 1e6::float * ?",
+      find: "and status = 'queued' and updated_at < now() - ?",
+      replace: "and status = 'queued' and updated_at < now() - 1e6::float * ?",
     }],
     focus: { broker: { lost: 0.4 } },
     seed: 3,
