@@ -1,4 +1,4 @@
-/** What each role receives, reads and sends (docs/roles.md). Network policies, access rights and tests are made from this. */
+/** What each role receives, reads and sends (docs/architecture.md, section 2). Network policies, access rights and tests are made from this. */
 export interface Role {
   readonly receives: readonly QueueKind[];
   readonly sends: readonly QueueKind[];

@@ -83,12 +83,14 @@ export async function hintStagesAgain(db: Db): Promise<number> {
 export async function hintJobsAgain(db: Db): Promise<number> {
   const rows = await withConflictRetry(() =>
     db`
-    with waiting as (
-      update jobs set start_sends = start_sends + 1, updated_at = now()
-      where id in (select id from jobs where status = 'queued' order by updated_at limit ${jobsAtOnce})
-        and status = 'queued' and updated_at < now() - ${hintAgeMs} * interval '1 ms' * 2 ^ least(start_sends - 1, 6)
+    with held as ( -- limited to those that are to be hinted, or others that wait at the front would keep them from it
+      select id from jobs
+      where status = 'queued' and updated_at < now() - ${hintAgeMs} * interval '1 ms' * 2 ^ least(start_sends - 1, 6)
         and not exists (select from outbox where job_id = jobs.id and kind = 'start-job' and outbox.status = 'pending_queue')
-      returning *
+      order by updated_at limit ${jobsAtOnce} for update skip locked
+    ), waiting as (
+      update jobs set start_sends = start_sends + 1, updated_at = now() from held where jobs.id = held.id
+      returning jobs.*
     ), hint as (
       insert into outbox (batch_id, job_id, transport, queue, kind, run)
       select id || '-r' || run || '-start-h' || start_sends, id, processing_path, 'jobs', 'start-job', run from waiting

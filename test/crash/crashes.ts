@@ -199,8 +199,8 @@ export async function runCrashes({ broker, seed, kills, n, jobsAtOnce }: CrashOp
         victim.signal("SIGCONT");
         continue;
       }
-      if (victim.role === "task-runner") await noteStruckTasks(victim.id);
       if (victim.role === "task-runner") {
+        await noteStruckTasks(victim.id);
         for (const struck of struckByKill.values()) if (struck.freed) struck.hintStruckAt = performance.now();
       }
       processes[index] = undefined;

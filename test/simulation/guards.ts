@@ -299,8 +299,8 @@ export const guards: readonly Guard[] = [
   {
     rule: "21 the sweep sends lost hints of jobs again",
     mutations: [{
-      find: "and status = 'queued' and updated_at < now() - ?",
-      replace: "and status = 'queued' and updated_at < now() - 1e6::float * ?",
+      find: "where status = 'queued' and updated_at < now() - ?",
+      replace: "where status = 'queued' and updated_at < now() - 1e6::float * ?",
     }],
     focus: { broker: { lost: 0.4 } },
     seed: 3,
