@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { developmentKeyName, developmentKeys } from "../service-bus-broker/shared-access-key.ts";
 import { postgresReadyLine } from "../postgres/server.ts";
 import { CommonEnvironment, loadEnvironment, readJobSettings } from "../../shared/environment.ts";
+import { heapFlags } from "../../shared/heap.ts";
 import { defaultQueues } from "../../shared/transport/queues.ts";
 import type { TransportName } from "../../shared/transports.ts";
 import { dataDirectoryOf } from "./data-directory.ts";
@@ -129,6 +130,7 @@ export function createRolePrograms({ ports }: StackSettings, environment: Readon
   const createRole = (name: string, role: string, port: number, own: Record<string, string> = {}): Program => ({
     name,
     script: fileURLToPath(new URL(`../../services/${role}/main.ts`, import.meta.url)),
+    flags: heapFlags,
     environment: { ...environment, PORT: String(port), ...own },
     speaks: true,
     readiness: { probe: async () => (await ask(`http://127.0.0.1:${port}/readyz`)).ok },

@@ -10,6 +10,8 @@ export interface Program {
   readonly name: string;
   readonly script: string;
   readonly args?: readonly string[];
+  /** For Node itself. */
+  readonly flags?: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
   /** Its alarming lines are for the terminal; what others say is only in their log. */
   readonly speaks: boolean;
@@ -114,8 +116,8 @@ export function supervise(program: Program, { logDirectory, say }: SupervisorOpt
   };
 }
 
-function start({ script, args = [], environment = {}, unleashed }: Program, log: LogFile): ChildProcess {
-  const child = spawn(process.execPath, [...(unleashed ? [] : ["--import", leash]), script, ...args], {
+function start({ script, args = [], flags = [], environment = {}, unleashed }: Program, log: LogFile): ChildProcess {
+  const child = spawn(process.execPath, [...flags, ...(unleashed ? [] : ["--import", leash]), script, ...args], {
     cwd: fileURLToPath(new URL("../..", import.meta.url)),
     env: { PATH: process.env.PATH, HOME: process.env.HOME, TZ: process.env.TZ, ...environment },
     stdio: ["pipe", "pipe", "pipe"],

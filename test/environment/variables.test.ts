@@ -6,6 +6,7 @@ import { loadConfig as loadApiConfig } from "../../services/api/config.ts";
 import { loadConfig as loadOrchestratorConfig } from "../../services/orchestrator/config.ts";
 import { loadConfig as loadRunnerConfig } from "../../services/task-runner/config.ts";
 import { serviceBusConnectionString } from "../../shared/environment.ts";
+import { heapFlags } from "../../shared/heap.ts";
 
 const readers = {
   api: loadApiConfig,
@@ -13,6 +14,7 @@ const readers = {
   "task-runner": loadRunnerConfig,
 };
 
+const NodePackage = v.object({ scripts: v.record(v.string(), v.string()) });
 const DenoConfig = v.object({ tasks: v.record(v.string(), v.string()) });
 
 /** The variables that a process asks its environment for. */
@@ -46,6 +48,13 @@ test.each(Object.entries(readers))(
     expect(task).not.toMatch(/--allow-(all|run|ffi)|-A\b/);
   },
 );
+
+test.each(Object.keys(readers))("%s starts with a bounded heap, on both runtimes", async (role) => {
+  const { tasks } = v.parse(DenoConfig, JSON.parse(await readFile("deno.json", "utf8")));
+  const { scripts } = v.parse(NodePackage, JSON.parse(await readFile("package.json", "utf8")));
+  expect(tasks[role]).toContain(` --v8-flags=${heapFlags.join(",")} `);
+  expect(scripts[`start:${role}`]).toContain(`node ${heapFlags.join(" ")} `);
+});
 
 test(".env.example names every variable", async () => {
   const text = await readFile(".env.example", "utf8");

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { heapFlags } from "../../shared/heap.ts";
 import type { RoleName } from "../../shared/roles.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -22,7 +23,7 @@ export interface RoleProcess {
 
 /** Starts a role on a free port and waits until it says that it runs. Rejects with its last lines if it doesn't. */
 export async function startRole(role: RoleName, environment: Record<string, string>): Promise<RoleProcess> {
-  const child = spawn(process.execPath, [`services/${role}/main.ts`], {
+  const child = spawn(process.execPath, [...heapFlags, `services/${role}/main.ts`], {
     cwd: root,
     env: { PATH: process.env.PATH, PORT: "0", LOG_LEVEL: "info", ...environment },
     stdio: ["ignore", "pipe", "pipe"],
