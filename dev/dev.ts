@@ -18,14 +18,14 @@ const unlock = await lockState(stateDirectory).catch((error: Error) => {
 });
 const stack = createStack(settings, say);
 try {
-  say("Starting PostgreSQL, Azurite, the Service Bus broker, api, orchestrator and three task-runners …");
+  say("Starting PostgreSQL, Azurite, the Service Bus broker, api, orchestrator, three task-runners and poison-handler …");
   await stack.start(signal);
   const { addresses } = stack;
   say(`
 Sluice runs. Ctrl-C ends it; state and logs stay in ${relative(".", stateDirectory) || "."}.
 
   api               ${addresses.apiUrl}   health: ${addresses.apiUrl}/api/health
-  probes            orchestrator :${ports.orchestrator}, task-runners :${ports.bullmqRunner} (bullmq), :${ports.storageQueueRunner} (storage_queue), :${ports.serviceBusRunner} (service_bus)
+  probes            orchestrator :${ports.orchestrator}, task-runners :${ports.bullmqRunner} (bullmq), :${ports.storageQueueRunner} (storage_queue), :${ports.serviceBusRunner} (service_bus), poison-handler :${ports.poisonHandler}
   PostgreSQL        ${addresses.databaseUrl}
   BullMQ            ${settings.redisUrl ? "Redis, of REDIS_URL" : addresses.bullmqDatabaseUrl}
   Azurite           blob :${ports.blob}, queue :${ports.queue}, account devstoreaccount1

@@ -33,6 +33,6 @@ export function describeError(error: unknown, code?: string): ErrorRecord {
 }
 
 /** Postgres stores neither U+0000 nor lone surrogates. */
-function storableText(text: string): string {
+export function storableText(text: string): string {
   return text.toWellFormed().replaceAll("\u0000", "\ufffd");
 }

@@ -16,7 +16,9 @@ export type Table =
   | "events"
   | "leases"
   | "idempotency_keys"
-  | "routing_rules";
+  | "routing_rules"
+  | "poison_messages"
+  | "poison_groups";
 
 export const roles = {
   api: {
@@ -29,17 +31,23 @@ export const roles = {
   orchestrator: {
     receives: ["jobs", "stages"],
     sends: ["jobs", "stages", "tasks"],
-    writes: ["jobs", "stages", "tasks", "outbox", "events"],
+    writes: ["jobs", "stages", "tasks", "outbox", "events", "poison_messages"],
     serves: "probes",
     blobs: true,
   },
   "task-runner": {
     receives: ["tasks"],
     sends: ["stages"],
-    writes: ["tasks", "stages", "outbox", "runners", "events"],
+    writes: ["tasks", "stages", "outbox", "runners", "events", "poison_messages"],
     serves: "probes",
     blobs: true,
   },
-  "poison-handler": { receives: ["poison"], sends: [], writes: ["events"], serves: "probes", blobs: true },
+  "poison-handler": {
+    receives: ["poison"],
+    sends: [],
+    writes: ["poison_messages", "poison_groups", "jobs", "stages", "tasks", "outbox", "events"],
+    serves: "probes",
+    blobs: true,
+  },
 } as const satisfies Record<string, Role>;
 export type RoleName = keyof typeof roles;

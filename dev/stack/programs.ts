@@ -125,7 +125,7 @@ const runnerPorts = {
   service_bus: "serviceBusRunner",
 } as const satisfies Record<(typeof stackTransports)[number], keyof StackSettings["ports"]>;
 
-/** The api, an orchestrator, and a task-runner for each transport. */
+/** The api, an orchestrator, a task-runner for each transport, and a poison-handler. */
 export function createRolePrograms({ ports }: StackSettings, environment: Readonly<Record<string, string>>): readonly Program[] {
   const createRole = (name: string, role: string, port: number, own: Record<string, string> = {}): Program => ({
     name,
@@ -146,6 +146,7 @@ export function createRolePrograms({ ports }: StackSettings, environment: Readon
         createRunnerEnvironment(transport, environment),
       )
     ),
+    createRole("poison-handler", "poison-handler", ports.poisonHandler),
   ];
 }
 

@@ -77,7 +77,7 @@ export function createTasksHandler(runner: TaskRunner): MessageHandler {
       });
       const end = await runAttempt(task, { handlers, claimCheck, signal: deadline, log });
       delivery.phase("ran");
-      const status = await recordEnd(end);
+      const status = await recordEnd({ ...end, inCompany: taskIds.length > 1 });
       logEnd(log, end, status);
       return { end, status };
     }));

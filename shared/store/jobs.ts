@@ -115,25 +115,28 @@ export async function stopJob(
   sql: Sql,
   { jobId, as, error }: { jobId: string; as: "failed" | "cancelled"; error: ErrorRecord | null },
 ): Promise<boolean> {
-  return await withConflictRetry(() =>
-    sql.begin(async (tx) => {
-      // The job row first, tasks only in later statements: as one statement it would miss rows (protocol, rule 25).
-      const [job] = await tx`
-        update jobs set status = 'stopping', stop_as = ${as}, error = ${error && tx.json({ ...error })}, updated_at = now()
-        where id = ${jobId} and status in ('queued', 'processing')
-        returning id`;
-      if (!job) return false;
-      await tx`
-        update stages set status = ${as}, owner = null, lease_until = null, ended_at = now(),
-          error = ${error && tx.json({ ...error })}
-        where job_id = ${jobId} and discarded_at is null and status in ('planning', 'open', 'reducing')`;
-      await tx`
-        insert into events (job_id, kind, details) values (${jobId}, 'job-stopping', ${
-        tx.json({ as, error: error && { ...error } })
-      })`;
-      return true;
-    })
-  );
+  return await withConflictRetry(() => sql.begin((tx) => stopJobWithin(tx, { jobId, as, error })));
+}
+
+/** The same within a transaction of the caller's, who repeats that if it loses against another. */
+export async function stopJobWithin(
+  tx: Db,
+  { jobId, as, error }: { jobId: string; as: "failed" | "cancelled"; error: ErrorRecord | null },
+): Promise<boolean> {
+  const errorJson = error && JSON.stringify(error);
+  // The job row first, tasks only in later statements: as one statement it would miss rows (protocol, rule 25).
+  const [job] = await tx`
+    update jobs set status = 'stopping', stop_as = ${as}, error = ${errorJson}::text::jsonb, updated_at = now()
+    where id = ${jobId} and status in ('queued', 'processing')
+    returning id`;
+  if (!job) return false;
+  await tx`
+    update stages set status = ${as}, owner = null, lease_until = null, ended_at = now(), error = ${errorJson}::text::jsonb
+    where job_id = ${jobId} and discarded_at is null and status in ('planning', 'open', 'reducing')`;
+  await tx`
+    insert into events (job_id, kind, details)
+    values (${jobId}, 'job-stopping', ${JSON.stringify({ as, error })}::text::jsonb)`;
+  return true;
 }
 
 /** Ends a stopping job that has nothing open any more. Returns the jobs that ended. */

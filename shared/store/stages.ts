@@ -290,12 +290,12 @@ async function reopenFailedTasks(
     with held as (
       select id from tasks where stage_id = ${stage.stageId} and status = 'failed' order by id for update
     )
-    update tasks set status = 'pending', failures = 0, interruptions = 0, deferrals = 0, resends = 0, not_before = null,
+    update tasks set status = 'pending', failures = 0, interruptions = 0, deferrals = 0, resends = 0, poisonings = 0, not_before = null,
       ended_at = null
     from held where tasks.id = held.id`;
   const updated = await tx`
     update stages set status = 'open', run = ${run}, retries = retries + 1, owner = null, lease_until = null, failed = failed - ${reopened.count},
-      failures = 0, interruptions = 0, deadline_at = now() + deadline_ms * interval '1 ms'
+      failures = 0, interruptions = 0, poisonings = 0, deadline_at = now() + deadline_ms * interval '1 ms'
     where ${guard}`;
   if (updated.count === 0) return false;
   await tx`

@@ -72,6 +72,10 @@ export async function claimTasks(db: Db, runnerId: string, claims: readonly Clai
 /** How an attempt ended, as its runner says. */
 export type AttemptEnd =
   & Claim
+  & {
+    /** Its message has other tasks, so it can't end as the poison of this one: should the task have failed, its row must say so. */
+    readonly inCompany?: boolean;
+  }
   & (
     | { readonly outcome: "completed"; readonly result: JsonObject }
     | { readonly outcome: "completed"; readonly resultRef: string }
@@ -100,6 +104,7 @@ export async function recordAttempts(db: Db, sender: string, ends: readonly Atte
     ...("result" in end && { result: end.result }),
     ...("resultRef" in end && { result_ref: end.resultRef }),
     ...("error" in end && { error: end.error }),
+    in_company: end.inCompany ?? false,
     ...("retry" in end && {
       bound: "permanent" in end && end.permanent ? 0 : end.retry.maxFailures,
       backoff_ms: end.retry.backoffMs,
@@ -112,7 +117,7 @@ export async function recordAttempts(db: Db, sender: string, ends: readonly Atte
     db`
     ending as (
       select * from json_to_recordset(${rows}::text::json) as ending(task_id bigint, claim_id text, outcome text, result jsonb,
-        result_ref text, error jsonb, bound integer, backoff_ms float, max_backoff_ms float)
+        result_ref text, error jsonb, in_company boolean, bound integer, backoff_ms float, max_backoff_ms float)
     ), held as (
       select tasks.id, tasks.stage_id, tasks.claim_id,
         case when outcome = 'completed' then 'completed' when outcome = 'released' then 'pending'
@@ -121,7 +126,8 @@ export async function recordAttempts(db: Db, sender: string, ends: readonly Atte
         ending.result, ending.result_ref, ending.error,
         (outcome = 'failed')::int as failure, 0 as interruption, (outcome = 'deferred')::int as deferral,
         coalesce(least(max_backoff_ms, backoff_ms * 2 ^ (failures + deferrals)) * (0.5 + random()), 0) as delay_ms,
-        case outcome when 'failed' then 'task-attempt-failed' when 'deferred' then 'task-deferred' end as event
+        case outcome when 'failed' then 'task-attempt-failed' when 'deferred' then 'task-deferred' end as event,
+        in_company as silent
       from ending join tasks on tasks.id = ending.task_id
       where tasks.status = 'processing' and tasks.claim_id = ending.claim_id
       order by tasks.id for update of tasks
@@ -154,7 +160,7 @@ export async function interruptTasks(
       select tasks.id, tasks.stage_id, tasks.claim_id,
         case when tasks.interruptions + 1 >= ${maxInterruptions} then 'failed' else 'pending' end as to_status,
         null::jsonb as result, null::text as result_ref, ${JSON.stringify(error)}::text::jsonb as error,
-        0 as failure, 1 as interruption, 0 as deferral, 0 as delay_ms, 'task-interrupted' as event
+        0 as failure, 1 as interruption, 0 as deferral, 0 as delay_ms, 'task-interrupted' as event, true as silent
       from tasks join found on found.id = tasks.id
       where tasks.status = 'processing' and tasks.claim_id = found.claim_id
       order by tasks.id for update of tasks skip locked
@@ -176,7 +182,7 @@ export async function expireTasks(
     held as (
       select tasks.id, tasks.stage_id, coalesce(tasks.claim_id, tasks.id::text) as claim_id, 'failed' as to_status,
         null::jsonb as result, null::text as result_ref, ${JSON.stringify(error)}::text::jsonb as error,
-        0 as failure, 0 as interruption, 0 as deferral, 0 as delay_ms, 'task-expired' as event
+        0 as failure, 0 as interruption, 0 as deferral, 0 as delay_ms, 'task-expired' as event, true as silent
       from stages join tasks on tasks.stage_id = stages.id
       where stages.id = ${stageId} and stages.status in ('planning', 'open') and deadline_at < now()
         and tasks.status in ('pending', 'processing')
@@ -194,7 +200,7 @@ export async function cancelTasks(db: Db, sender: string, jobId: string, limit: 
     held as (
       select tasks.id, tasks.stage_id, coalesce(tasks.claim_id, tasks.id::text) as claim_id, 'cancelled' as to_status,
         null::jsonb as result, null::text as result_ref, null::jsonb as error,
-        0 as failure, 0 as interruption, 0 as deferral, 0 as delay_ms, null::text as event
+        0 as failure, 0 as interruption, 0 as deferral, 0 as delay_ms, null::text as event, false as silent
       from tasks join stages on stages.id = tasks.stage_id join jobs on jobs.id = stages.job_id
       where jobs.id = ${jobId} and jobs.status = 'stopping' and tasks.status in ('pending', 'processing')
       order by tasks.id limit ${limit} for update of tasks
@@ -203,16 +209,42 @@ export async function cancelTasks(db: Db, sender: string, jobId: string, limit: 
   return recorded.size;
 }
 
+/** Fails a pending task whose newest hint, the batch of this id, ended as poison once too often. */
+export async function failPoisonedTask(
+  tx: Db,
+  sender: string,
+  { taskId, outboxId, error }: { taskId: number; outboxId: number; error: ErrorRecord },
+): Promise<EndedAttempts> {
+  return await endTasksOnce(
+    tx,
+    sender,
+    tx`
+    held as (
+      select tasks.id, tasks.stage_id, tasks.id::text as claim_id, 'failed' as to_status,
+        null::jsonb as result, null::text as result_ref, ${JSON.stringify(error)}::text::jsonb as error,
+        0 as failure, 0 as interruption, 0 as deferral, 0 as delay_ms, 'task-poisoned' as event, false as silent
+      from tasks join stages on stages.id = tasks.stage_id join jobs on jobs.id = stages.job_id
+      where tasks.id = ${taskId} and tasks.status = 'pending' and tasks.outbox_id = ${outboxId}
+        and stages.status in ('planning', 'open') and jobs.status = 'processing'
+      order by tasks.id for update of tasks
+    )`,
+  );
+}
+
 /**
  * The one terminal path: every way an attempt or a task ends goes through this statement. `held` names the rows, locked in the
  * order of their ids and guarded by the caller, and what becomes of them; the rest (row, counters, barrier, outbox, events)
  * follows in the same transaction. The barrier is decided from the counters of the locked stage row (protocol, rules 7 to 9).
  */
 async function endTasks(db: Db, sender: string, held: postgres.PendingQuery<postgres.Row[]>): Promise<EndedAttempts> {
+  return await withConflictRetry(() => endTasksOnce(db, sender, held));
+}
+
+/** The same within a transaction of the caller's, who repeats that if it loses against another. */
+async function endTasksOnce(db: Db, sender: string, held: postgres.PendingQuery<postgres.Row[]>): Promise<EndedAttempts> {
   const opens = db`stages.status = 'open' and sealed and planned = stages.completed + counted.completed
     + stages.failed + counted.failed + stages.cancelled + counted.cancelled`;
-  const [row] = await withConflictRetry(() =>
-    db<{ recorded: [string, "completed"][] | null; batches: Batch[] | null }[]>`
+  const [row] = await db<{ recorded: [string, "completed"][] | null; batches: Batch[] | null }[]>`
     with ${held}, moved as (
       update tasks set
         status = to_status, claim_id = null, runner_id = null,
@@ -223,7 +255,8 @@ async function endTasks(db: Db, sender: string, held: postgres.PendingQuery<post
         outbox_id = case when to_status = 'pending' then nextval('outbox_id_seq') else outbox_id end,
         ended_at = case when to_status <> 'pending' then now() end
       from held where tasks.id = held.id
-      returning tasks.id, tasks.stage_id, held.claim_id, tasks.status, index, attempt, not_before, outbox_id, event, tasks.error
+      returning tasks.id, tasks.stage_id, held.claim_id, tasks.status, index, attempt, not_before, outbox_id, event, tasks.error,
+        silent
     ), counted as (
       select stage_id, count(*) filter (where status = 'completed')::int as completed,
         count(*) filter (where status = 'failed')::int as failed, count(*) filter (where status = 'cancelled')::int as cancelled
@@ -257,6 +290,15 @@ async function endTasks(db: Db, sender: string, held: postgres.PendingQuery<post
       from counting join jobs on jobs.id = job_id where counting.status = 'reducing'
       on conflict (batch_id) do nothing
       returning *
+    ), poisoned as ( -- no message will tell the poison-handler
+      insert into poison_messages (origin, transport, queue, identity, reason, description, kind, job_id, stage_id, task_ids, run,
+        attempt, error)
+      select 'row', processing_path, stages.queue, 'task-' || moved.id || '-a' || attempt, 'task-failed',
+        moved.error ->> 'code' || ': ' || left(moved.error ->> 'message', 2000), 'tasks', job_id, moved.stage_id, array[moved.id],
+        stages.run, attempt, moved.error
+      from moved join stages on stages.id = moved.stage_id join jobs on jobs.id = job_id
+      where silent and moved.status = 'failed'
+      on conflict (transport, queue, identity) do nothing
     ), noted as (
       insert into events (job_id, stage_id, task_id, kind, details)
       select job_id, moved.stage_id, moved.id, event,
@@ -266,8 +308,7 @@ async function endTasks(db: Db, sender: string, held: postgres.PendingQuery<post
       select job_id, stage_id, null, 'barrier-opened', jsonb_build_object('run', run) from opened
     )
     select (select json_agg(json_build_array(claim_id, status)) from moved) as recorded,
-      (select json_agg(${batchJson(db)}) from opened as outbox join jobs on jobs.id = outbox.job_id) as batches`
-  );
+      (select json_agg(${batchJson(db)}) from opened as outbox join jobs on jobs.id = outbox.job_id) as batches`;
   return { recorded: new Map(row?.recorded), batches: row?.batches ?? [] };
 }
 

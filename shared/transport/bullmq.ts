@@ -169,6 +169,7 @@ function lockedMessage(job: JobJson, { backend, deadLetters, id, token, lockMs }
   const remove = () => throwingLockLost(messageId, () => removeJob(backend, id, token));
   return {
     messageId,
+    identity: `${id}@${job.timestamp}`, // the ids of settled jobs may come again
     body,
     deliveryCount: job.attemptsStarted, // BullMQ counts every claim, whatever ended the one before
     ...(deadLettered && { deadLettered }),

@@ -29,6 +29,8 @@ export interface ConsumeOptions {
   readonly concurrency: number;
   /** Messages locked beyond these, so that no handler waits for a receive. Default 0. */
   readonly prefetch?: number;
+  /** Default: the queue itself. */
+  readonly from?: "queue" | "dead-letters";
   /** Receives that wait at once. Default 1. */
   readonly receivers?: number;
   /** How long handlers may go on once `signal` was aborted. */
@@ -60,8 +62,8 @@ export async function consume(
   handle: MessageHandler,
   options: ConsumeOptions,
 ): Promise<void> {
-  const { concurrency, prefetch = 0, receivers = 1, signal, graceMs } = options;
-  const log = options.log.child({ transport: transport.name, queue });
+  const { concurrency, prefetch = 0, receivers = 1, signal, graceMs, from = "queue" } = options;
+  const log = options.log.child({ transport: transport.name, queue, ...(from === "dead-letters" && { from }) });
   const deadline = new AbortController();
   const drained = new AbortController();
   const database = createGate(options.probeDatabase, log, drained.signal);
@@ -80,7 +82,7 @@ export async function consume(
       }
       let messages: readonly LockedMessage[] = [];
       try {
-        messages = await transport.receive(queue, { max: room, signal });
+        messages = await transport.receive(queue, { max: room, signal, from });
         if (failures > 0) log.info({ failures }, "receiving again");
         failures = 0;
       } catch (error) {
@@ -140,7 +142,7 @@ export async function consume(
     for (;;) {
       if (deadline.signal.aborted) return abandon;
       try {
-        if (message.body.length > maxBodyCharacters) {
+        if (from === "queue" && message.body.length > maxBodyCharacters) {
           throw new PermanentError("invalid-message", "is larger than a message may be");
         }
         return await handle(message, delivery);

@@ -6,6 +6,7 @@ import { type LockedMessage, LockLostError, type OutgoingMessage, type Transport
 import { pause, receiveWaitMs } from "./waiting.ts";
 
 interface Entry extends OutgoingMessage {
+  readonly identity: string;
   deliveryCount: number;
   /** Undefined while it waits. */
   lock: { readonly token: string; readonly until: number } | undefined;
@@ -78,7 +79,15 @@ export function openMemoryTransport(options: MemoryTransportOptions = {}): Trans
     async send(queue, messages) {
       checkBodies(messages, maxBodyBytes);
       const { live } = broker.queue(queue);
-      live.entries.push(...messages.map(({ messageId, body }) => ({ messageId, body, deliveryCount: 0, lock: undefined })));
+      live.entries.push(
+        ...messages.map(({ messageId, body }) => ({
+          identity: randomUUID(),
+          messageId,
+          body,
+          deliveryCount: 0,
+          lock: undefined,
+        })),
+      );
       live.announce();
     },
     async receive(queueName, { max, signal, from = "queue" }) {
@@ -114,7 +123,7 @@ function lockedMessage(
   entry: Entry,
   { queue, dead, lockMs }: { queue: MemoryQueue; dead: MemoryQueue | undefined; lockMs: number },
 ): LockedMessage {
-  const { messageId, body, deliveryCount, deadLettered } = entry;
+  const { messageId, identity, body, deliveryCount, deadLettered } = entry;
   const token = entry.lock?.token;
   const checkLock = () => {
     const held = queue.entries.includes(entry) && entry.lock !== undefined && entry.lock.token === token &&
@@ -123,6 +132,7 @@ function lockedMessage(
   };
   return {
     messageId,
+    identity,
     body,
     deliveryCount,
     ...(deadLettered && { deadLettered }),
@@ -142,7 +152,8 @@ function lockedMessage(
     async moveToDeadLetters(reason, description) {
       if (!dead) throw new Error(`message ${messageId} is a dead letter already`);
       checkLock();
-      dead.entries.push({ messageId, body, deliveryCount: 0, lock: undefined, deadLettered: { reason, description } });
+      const deadLettered = { reason, description };
+      dead.entries.push({ identity: randomUUID(), messageId, body, deliveryCount: 0, lock: undefined, deadLettered });
       dead.announce();
       queue.remove(entry);
     },

@@ -12,3 +12,6 @@ export const defaultQueues: Readonly<Record<TransportName, QueueNames>> = {
   storage_queue: { jobs: "geospatial-jobs", stages: "geospatial-stages", tasks: "geospatial-tasks" },
   bullmq: { jobs: "jobs", stages: "stages", tasks: "tasks" },
 };
+
+/** Where a Standard namespace forwards the dead letters of all its queues to. */
+export const serviceBusPoisonQueue = "sb-poison";

@@ -41,10 +41,25 @@ test.each([
   ["nothing", undefined, ""],
   ["what JSON doesn't have", 10n, "10"],
 ])("a body of %s is delivered as a text", (_, body, text) => {
-  expect(decodeMessage(received({ body, messageId: 7, deliveryCount: 2 }), "queue")).toEqual({
+  expect(decodeMessage(received({ body, messageId: 7, deliveryCount: 2 }), "queue")).toMatchObject({
     messageId: "7",
     body: text,
     deliveryCount: 3,
+  });
+});
+
+test("a message is known by its number and its time, and a forwarded dead letter says what queue it comes from", () => {
+  const enqueuedTimeUtc = new Date("2026-11-25T08:00:00Z");
+  const forwarded = {
+    sequenceNumber: 17 as never,
+    enqueuedTimeUtc,
+    deadLetterReason: "task-failed",
+    deadLetterSource: "sb-tasks",
+  };
+  expect(decodeMessage(received({ body: "", messageId: "a", ...forwarded }), "queue")).toMatchObject({
+    identity: "17@2026-11-25T08:00:00.000Z",
+    deliveryCount: 1,
+    deadLettered: { reason: "task-failed", description: "", source: "sb-tasks" },
   });
 });
 

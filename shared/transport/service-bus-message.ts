@@ -1,6 +1,6 @@
 import type { ServiceBusMessage, ServiceBusReceivedMessage } from "@azure/service-bus";
 import { createHash } from "node:crypto";
-import type { OutgoingMessage } from "./transport.ts";
+import type { LockedMessage, OutgoingMessage } from "./transport.ts";
 
 /**
  * A message of Standard has 262,144 bytes, of which this leaves room for its header, its properties, and the two texts of 4,096
@@ -34,22 +34,19 @@ export function encodeMessage(message: OutgoingMessage, { timeToLiveMs }: Encode
   };
 }
 
-export interface DecodedMessage {
-  readonly messageId: string;
-  readonly body: string;
-  readonly deliveryCount: number;
-  readonly deadLettered?: { readonly reason: string; readonly description: string };
-}
+export type DecodedMessage = Pick<LockedMessage, "messageId" | "identity" | "body" | "deliveryCount" | "deadLettered">;
 
 export function decodeMessage(message: ServiceBusReceivedMessage, from: "queue" | "dead-letters"): DecodedMessage {
   const longId = message.applicationProperties?.[idProperty];
   const decoded = {
     messageId: typeof longId === "string" ? longId : String(message.messageId ?? ""),
+    // Numbers begin anew in a queue that was made anew.
+    identity: `${message.sequenceNumber ?? ""}@${message.enqueuedTimeUtc?.toISOString() ?? ""}`,
     body: textOf(message.body),
+    // Forwarded dead letters are in a queue like any other.
+    ...(message.deadLetterReason !== undefined && { deadLettered: describeDeadLetter(message) }),
   };
-  if (from === "queue") return { ...decoded, deliveryCount: (message.deliveryCount ?? 0) + 1 };
-  const deadLettered = message.deadLetterReason === undefined ? undefined : describeDeadLetter(message);
-  return { ...decoded, deliveryCount: deliveriesOf(message) + 1, ...(deadLettered && { deadLettered }) };
+  return { ...decoded, deliveryCount: from === "queue" ? (message.deliveryCount ?? 0) + 1 : deliveriesOf(message) + 1 };
 }
 
 /** What a dead letter must be abandoned with, so that its next delivery counts one more. */
@@ -69,8 +66,10 @@ function deliveriesOf(message: ServiceBusReceivedMessage): number {
 /** Has the reason that all transports give for a message that was delivered too often. */
 function describeDeadLetter(message: ServiceBusReceivedMessage) {
   const { deadLetterReason: reason = "", deadLetterErrorDescription: description = "", deliveryCount = 0 } = message;
-  if (reason !== "MaxDeliveryCountExceeded") return { reason, description };
+  const source = message.deadLetterSource === undefined ? {} : { source: message.deadLetterSource };
+  if (reason !== "MaxDeliveryCountExceeded") return { reason, description, ...source };
   return {
+    ...source,
     reason: "max-delivery-count",
     description: `delivery ${deliveryCount + 1} would exceed the max of ${deliveryCount}: ${description}`,
   };

@@ -160,6 +160,7 @@ function lockedMessage(item: DequeuedMessageItem, { client, idle, lockSeconds, p
 
   return {
     messageId,
+    identity: item.messageId,
     body,
     deliveryCount: item.dequeueCount,
     ...(deadLettered && { deadLettered }),

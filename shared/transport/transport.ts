@@ -12,12 +12,14 @@ export interface OutgoingMessage {
 /** A message under a lock that this process holds until it settles it or the lock expires. */
 export interface LockedMessage {
   readonly messageId: string;
+  /** What the broker itself knows it by: the same at each delivery, and of no other message that was ever in this place. */
+  readonly identity: string;
   /** As sent, or whatever else somebody put into the queue; unparsed. */
   readonly body: string;
   /** 1 on the first delivery, on every transport. */
   readonly deliveryCount: number;
-  /** Why it was dead-lettered; only on a message received from the dead letters. */
-  readonly deadLettered?: { readonly reason: string; readonly description: string };
+  /** Why it was dead-lettered; only on a dead letter. `source`: the queue that it came from, if the broker says so. */
+  readonly deadLettered?: { readonly reason: string; readonly description: string; readonly source?: string };
   /** Locks it for another `lockMs` from now. Rejects with LockLostError if it isn't ours any more. */
   renewLock(): Promise<void>;
   /** Removes it. Settling a message whose lock was lost rejects with LockLostError, where the broker can tell. */

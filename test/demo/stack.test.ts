@@ -8,7 +8,13 @@ import { createDevEnvironment, type StackProcess, startStackProcess, until, unti
 
 // Processes are watched where Linux shows them.
 const onLinux = test.runIf(existsSync("/proc/self/stat"));
-const roles = ["services/api", "services/orchestrator", "services/task-runner", "services/task-runner"];
+const roles = [
+  "services/api",
+  "services/orchestrator",
+  "services/task-runner",
+  "services/task-runner",
+  "services/poison-handler",
+];
 const servers = ["azurite/dist/src/blob", "azurite/dist/src/queue", "dev/postgres/keeper"];
 
 let directory: string;

@@ -57,6 +57,7 @@ test.each([
           startDenoRole("api", environment),
           startDenoRole("orchestrator", environment),
           ...transports.map((transport) => startDenoRole("task-runner", { ...environment, TRANSPORTS: transport })),
+          startDenoRole("poison-handler", environment),
         ]),
       );
       const client = createApiClient(roles[0]?.url ?? "", AbortSignal.timeout(60_000));

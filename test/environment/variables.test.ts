@@ -4,6 +4,7 @@ import { expect, test } from "vitest";
 import { loadDevSettings } from "../../dev/stack/settings.ts";
 import { loadConfig as loadApiConfig } from "../../services/api/config.ts";
 import { loadConfig as loadOrchestratorConfig } from "../../services/orchestrator/config.ts";
+import { loadConfig as loadPoisonConfig } from "../../services/poison-handler/config.ts";
 import { loadConfig as loadRunnerConfig } from "../../services/task-runner/config.ts";
 import { serviceBusConnectionString } from "../../shared/environment.ts";
 import { heapFlags } from "../../shared/heap.ts";
@@ -12,6 +13,7 @@ const readers = {
   api: loadApiConfig,
   orchestrator: loadOrchestratorConfig,
   "task-runner": loadRunnerConfig,
+  "poison-handler": loadPoisonConfig,
 };
 
 const NodePackage = v.object({ scripts: v.record(v.string(), v.string()) });

@@ -136,6 +136,7 @@ export class SimulatedBroker {
       });
     return {
       messageId,
+      identity: messageId,
       body,
       deliveryCount,
       renewLock: () => settle("renew", () => (entry.lock = lock = { until: world.now + lockMs })),

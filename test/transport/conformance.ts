@@ -242,6 +242,24 @@ export function describeTransport(
       expect(await receiveAll([open()], queue, 7)).toHaveLength(7);
     });
 
+    test("a message has one identity at every delivery, as a dead letter too, and no other has it", async () => {
+      const { transport, queue } = await openQueue();
+      await transport.send(queue, messagesOf(2));
+      const [one, two] = await receiveAll([transport], queue, 2);
+      expect(one?.identity).toBeTruthy();
+      expect(two?.identity).not.toBe(one?.identity);
+      await Promise.all([one?.abandon(), two?.complete()]);
+      const again = await receiveOne(transport, queue);
+      expect(again.identity).toBe(one?.identity);
+      await again.moveToDeadLetters("task-failed", "");
+      const dead = await receiveOne(transport, queue, "dead-letters");
+      await dead.abandon();
+      const deadAgain = await receiveOne(transport, queue, "dead-letters");
+      expect(deadAgain.identity).toBe(dead.identity);
+      await transport.send(queue, [{ messageId: again.messageId, body: "another under the same id" }]);
+      expect((await receiveOne(transport, queue)).identity).not.toBe(one?.identity);
+    });
+
     test("a receive that waits gets what is sent meanwhile", async () => {
       const { transport, queue } = await openQueue();
       const waiting = receiveOne(transport, queue);

@@ -27,6 +27,7 @@ export function openNaiveServiceBusTransport(
       const messages = await receiver.receiveMessages(max, { maxWaitTimeInMs: 1_000, abortSignal: signal });
       return messages.map((message) => ({
         messageId: String(message.messageId),
+        identity: String(message.sequenceNumber),
         body: String(message.body),
         deliveryCount: (message.deliveryCount ?? 0) + 1,
         renewLock: () => Promise.resolve(), // by the SDK

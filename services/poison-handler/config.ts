@@ -1,0 +1,20 @@
+import * as v from "valibot";
+import { CommonEnvironment, Integer, loadEnvironment, QueueName } from "../../shared/environment.ts";
+
+const Environment = v.object({
+  ...CommonEnvironment.entries,
+  /**
+   * Where a Standard namespace forwards the dead letters of its queues to, `sb-poison` as a rule; while it does, their own dead letters
+   * can't be received from. Unset: they aren't forwarded.
+   */
+  AZURE_SERVICE_BUS_POISON_QUEUE: v.optional(QueueName),
+  /** Dead letters of one queue taken in at once. */
+  CONCURRENCY: Integer(1, 1_000, 32),
+  /** Beyond its time-out, before an attempt under a live lease counts as hung: as the orchestrator has it. */
+  ATTEMPT_GRACE_MS: Integer(0, 600_000, 15_000),
+});
+export type Config = v.InferOutput<typeof Environment>;
+
+export function loadConfig(environment: Record<string, string | undefined>): Config {
+  return loadEnvironment(Environment, environment);
+}

@@ -1,0 +1,67 @@
+import type { Logger } from "pino";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { ClaimCheck } from "../../shared/claim-check/claim-check.ts";
+import type { Sql } from "../../shared/store/database.ts";
+import { findUnjudged } from "../../shared/store/poison.ts";
+import { consume } from "../../shared/transport/consume.ts";
+import type { Transports } from "../../shared/transport/send-batches.ts";
+import type { TransportName } from "../../shared/transports.ts";
+import type { Config } from "./config.ts";
+import { createJudge } from "./judge.ts";
+import { createTakeIn } from "./take-in.ts";
+
+export interface PoisonHandlerParts {
+  readonly sql: Sql;
+  /** New at each start of the process. */
+  readonly id: string;
+  readonly transports: Transports;
+  /** Every queue of every transport whose dead letters are taken in. */
+  readonly queueNames: ReadonlyMap<TransportName, readonly string[]>;
+  readonly claimCheck: ClaimCheck;
+  readonly log: Logger;
+}
+
+const judgeIntervalMs = 1_000;
+const judgedAtOnce = 500;
+
+/** Takes in dead letters and judges them until the signal is aborted; resolves when everything is drained. */
+export async function runPoisonHandler(parts: PoisonHandlerParts, config: Config, signal: AbortSignal): Promise<void> {
+  const { sql, id, transports, queueNames, claimCheck, log } = parts;
+  const judge = createJudge({ sql, id, graceMs: config.ATTEMPT_GRACE_MS, log });
+  const takeIn = createTakeIn({ sql, claimCheck, judge });
+  const options = {
+    concurrency: config.CONCURRENCY,
+    graceMs: config.GRACE_MS,
+    signal,
+    log,
+    probeDatabase: () => sql`select 1`,
+  };
+
+  function listSources(transport: TransportName): readonly { queue: string; from: "queue" | "dead-letters" }[] {
+    const queue = transport === "service_bus" ? config.AZURE_SERVICE_BUS_POISON_QUEUE : undefined;
+    if (queue !== undefined) return [{ queue, from: "queue" }, { queue, from: "dead-letters" }]; // it has some of its own
+    return (queueNames.get(transport) ?? []).map((name) => ({ queue: name, from: "dead-letters" }));
+  }
+
+  async function judgeTheRest(): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        const poisonIds = await findUnjudged(sql, judgedAtOnce);
+        await Promise.all(poisonIds.map((poisonId) => judge(poisonId)));
+        if (poisonIds.length === judgedAtOnce) continue;
+      } catch (error) {
+        log.warn({ err: error }, "can't judge what was recorded");
+      }
+      await sleep(judgeIntervalMs * (0.8 + 0.4 * Math.random()), undefined, { signal }).catch(() => {});
+    }
+  }
+
+  await Promise.all([
+    judgeTheRest(),
+    ...[...transports.values()].flatMap(({ transport }) =>
+      listSources(transport.name).map(({ queue, from }) =>
+        consume(transport, queue, takeIn({ transport: transport.name, queue }), { ...options, from })
+      )
+    ),
+  ]);
+}
