@@ -83,6 +83,8 @@ export async function runCrashes({ broker, seed, kills, n, jobsAtOnce }: CrashOp
   const done = new AbortController();
   const killed: Record<string, number> = {};
   const struckByKill = new Map<number, StruckTask>();
+  /** How long a process took to start, lately: on a slow or busy machine kills come as much slower, or none would live to do any good. */
+  let startMs = 1_000;
   let inFlight = 0;
   let interruptedTasks = 0;
   let longestInterruptionMs = 0;
@@ -207,8 +209,10 @@ export async function runCrashes({ broker, seed, kills, n, jobsAtOnce }: CrashOp
       await victim.end("SIGKILL");
       killed[victim.role] = (killed[victim.role] ?? 0) + 1;
       if (atWork) inFlight += 1;
-      const restart = sleep(random.integer(300)).then(() => startRole(victim.role, environment)).then((started) => {
-        processes[index] = started;
+      const restart = sleep(random.integer(300)).then(async () => {
+        const begunAt = performance.now();
+        processes[index] = await startRole(victim.role, environment);
+        startMs = 0.7 * startMs + 0.3 * (performance.now() - begunAt);
         restarts.delete(restart);
       });
       restarts.add(restart);
@@ -255,7 +259,7 @@ export async function runCrashes({ broker, seed, kills, n, jobsAtOnce }: CrashOp
     background.catch((error: unknown) => (failure = error));
     for (let kill = 0; kill < kills && failure === undefined; kill++) {
       await killOne();
-      await sleep(random.integer(500));
+      await sleep(random.integer(Math.max(500, Math.round(startMs / 2))));
     }
     await Promise.all(restarts);
     done.abort();
