@@ -22,6 +22,8 @@ export interface ClaimedTask extends Claim {
   readonly stageId: number;
   readonly stageNumber: number;
   readonly taskType: string;
+  /** Of this attempt, as the row has it: the sweep reckons by the same, and the runner's own definition may be of another version. */
+  readonly timeoutMs: number;
   readonly jobId: string;
   readonly correlationId: string;
 }
@@ -40,8 +42,8 @@ export async function claimTasks(db: Db, runnerId: string, claims: readonly Clai
     with wanted as (
       select * from json_to_recordset(${wanted}::text::json) as wanted(task_id bigint, claim_id text)
     ), held as ( -- one lock order for every group, or two groups deadlock
-      select tasks.id, wanted.claim_id, tasks.status = 'processing' as again, stages.number, stages.task_type, stages.job_id,
-        jobs.correlation_id
+      select tasks.id, wanted.claim_id, tasks.status = 'processing' as again, stages.number, stages.task_type,
+        stages.timeout_ms, stages.job_id, jobs.correlation_id
       from wanted
       join tasks on tasks.id = wanted.task_id
       join stages on stages.id = tasks.stage_id
@@ -54,11 +56,12 @@ export async function claimTasks(db: Db, runnerId: string, claims: readonly Clai
       update tasks set status = 'processing', claim_id = held.claim_id, runner_id = ${runnerId},
         attempt = attempt + (not again)::int, claimed_at = case when again then claimed_at else now() end
       from held where tasks.id = held.id
-      returning tasks.id, tasks.claim_id, attempt, index, parameters, stage_id, number, task_type, job_id, correlation_id
+      returning tasks.id, tasks.claim_id, attempt, index, parameters, stage_id, number, task_type, timeout_ms, job_id,
+        correlation_id
     )
     select wanted.claim_id as "claimId", wanted.task_id as "taskId", tasks.id is not null as known,
       claimed.id is not null as claimed, claimed.attempt, claimed.index, claimed.parameters, claimed.stage_id as "stageId",
-      number as "stageNumber", task_type as "taskType", job_id as "jobId", correlation_id as "correlationId"
+      number as "stageNumber", task_type as "taskType", timeout_ms as "timeoutMs", job_id as "jobId", correlation_id as "correlationId"
     from wanted
     left join tasks on tasks.id = wanted.task_id
     left join claimed on claimed.id = wanted.task_id and claimed.claim_id = wanted.claim_id`
@@ -162,12 +165,45 @@ export async function interruptTasks(
   );
 }
 
-/** Fails what is still open of a stage that is past its deadline; at most `limit` tasks. What is planned later fails later. */
-export async function expireTasks(
-  db: Db,
-  sender: string,
-  { stageId, limit }: { stageId: number; limit: number },
-): Promise<EndedAttempts> {
+/**
+ * Tasks of a stage by their indexes. What closes a whole stage goes through it slice by slice, each of the same cost and holding
+ * its locks for a moment only. "The first so many that are open" would search through all that are, and all that it closed before.
+ */
+export interface TaskSlice {
+  readonly stageId: number;
+  readonly startIndex: number;
+  readonly size: number;
+}
+
+/** What is needed to go through a stage's tasks. */
+export interface StageTasks {
+  readonly stageId: number;
+  readonly nextIndex: number;
+}
+
+/** The slices of a stage, from its first task to its last. */
+export function* sliceStage({ stageId, nextIndex }: StageTasks, size = 1_000): Generator<TaskSlice> {
+  for (let startIndex = 0; startIndex < nextIndex; startIndex += size) yield { stageId, startIndex, size };
+}
+
+/** The stages of a job that have open tasks. */
+export async function findStagesWithOpenTasks(db: Db, jobId: string): Promise<readonly StageTasks[]> {
+  return await db<StageTasks[]>`
+    select id as "stageId", next_index as "nextIndex" from stages
+    where job_id = ${jobId} and planned > completed + failed + cancelled order by number, id`;
+}
+
+/**
+ * What is open in a slice. Said the other way round, so that the planner takes the index on (stage_id, index), and can't take the
+ * one on open tasks: that one has only the stage, and so is read from its beginning each time, closed tasks included.
+ */
+function openIn(db: Db, { stageId, startIndex, size }: TaskSlice): postgres.PendingQuery<postgres.Row[]> {
+  return db`tasks.stage_id = ${stageId} and index >= ${startIndex}::integer and index < ${startIndex + size}::integer
+    and tasks.status not in ('completed', 'failed', 'cancelled')`;
+}
+
+/** Fails what is still open in a slice of a stage that is past its deadline. What is planned later fails later. */
+export async function expireTasks(db: Db, sender: string, tasks: TaskSlice): Promise<EndedAttempts> {
   const error: ErrorRecord = { code: "deadline-exceeded", message: "its stage was past its deadline" };
   return await endTasks(
     db,
@@ -177,16 +213,15 @@ export async function expireTasks(
       select tasks.id, tasks.stage_id, coalesce(tasks.claim_id, tasks.id::text) as claim_id, 'failed' as to_status,
         null::jsonb as result, null::text as result_ref, ${JSON.stringify(error)}::text::jsonb as error,
         0 as failure, 0 as interruption, 0 as deferral, 0 as delay_ms, 'task-expired' as event
-      from stages join tasks on tasks.stage_id = stages.id
-      where stages.id = ${stageId} and stages.status in ('planning', 'open') and deadline_at < now()
-        and tasks.status in ('pending', 'processing')
-      order by tasks.id limit ${limit} for update of tasks
+      from tasks join stages on stages.id = tasks.stage_id
+      where ${openIn(db, tasks)} and stages.status in ('planning', 'open') and deadline_at < now()
+      order by tasks.id for update of tasks
     )`,
   );
 }
 
-/** Closes a slice of the open tasks of a job that is stopping. Returns how many it closed. */
-export async function cancelTasks(db: Db, sender: string, jobId: string, limit: number): Promise<number> {
+/** Closes what is still open in a slice of a stage whose job is stopping. Returns how many it closed. */
+export async function cancelTasks(db: Db, sender: string, tasks: TaskSlice): Promise<number> {
   const { recorded } = await endTasks(
     db,
     sender,
@@ -196,8 +231,8 @@ export async function cancelTasks(db: Db, sender: string, jobId: string, limit: 
         null::jsonb as result, null::text as result_ref, null::jsonb as error,
         0 as failure, 0 as interruption, 0 as deferral, 0 as delay_ms, null::text as event
       from tasks join stages on stages.id = tasks.stage_id join jobs on jobs.id = stages.job_id
-      where jobs.id = ${jobId} and jobs.status = 'stopping' and tasks.status in ('pending', 'processing')
-      order by tasks.id limit ${limit} for update of tasks
+      where ${openIn(db, tasks)} and jobs.status = 'stopping'
+      order by tasks.id for update of tasks
     )`,
   );
   return recorded.size;
@@ -222,7 +257,8 @@ async function endTasks(db: Db, sender: string, held: postgres.PendingQuery<post
         not_before = case when to_status = 'pending' then now() + delay_ms * interval '1 ms' end,
         outbox_id = case when to_status = 'pending' then nextval('outbox_id_seq') else outbox_id end,
         ended_at = case when to_status <> 'pending' then now() end
-      from held where tasks.id = held.id
+      from held -- as an array, or the planner reads the whole table, or half of its key, for a thousand rows
+      where tasks.id = held.id and tasks.id = any (array(select id from held))
       returning tasks.id, tasks.stage_id, held.claim_id, tasks.status, index, attempt, not_before, outbox_id, event, tasks.error
     ), counted as (
       select stage_id, count(*) filter (where status = 'completed')::int as completed,
