@@ -32,6 +32,26 @@ export const Url = (...protocols: string[]) =>
     ),
   );
 
+/**
+ * Values separated by commas. One at fault is reported under the variable's own name, and by its value: nothing secret comes in
+ * lists.
+ */
+export const List = <Item>(item: v.GenericSchema<string, Item>) =>
+  v.pipe(
+    Text,
+    v.rawTransform(({ dataset, addIssue, NEVER }): Item[] => {
+      const items = dataset.value.split(",").map((text) => v.safeParse(item, text.trim()));
+      const bad = items.filter((parsed) => !parsed.success);
+      for (const { issues: [issue] } of bad) addIssue({ message: `${shorten(issue.input)} ${issue.message}` });
+      return bad.length === 0 ? items.map(({ output }) => output as Item) : NEVER;
+    }),
+  );
+
+function shorten(value: unknown): string {
+  const text = JSON.stringify(value);
+  return text.length <= 80 ? text : `${text.slice(0, 77)}…"`;
+}
+
 /** What every service reads. */
 export const CommonEnvironment = v.object({
   DATABASE_URL: Url("postgres:", "postgresql:"),
@@ -52,15 +72,7 @@ export const CommonEnvironment = v.object({
   /** Instead of a connection string: the name of the namespace, with DefaultAzureCredential. */
   SERVICE_BUS_NAMESPACE: v.optional(Text),
   /** The transports this process serves, separated by commas. */
-  TRANSPORTS: v.optional(
-    v.pipe(
-      Text,
-      v.transform((text) => text.split(",").map((name) => name.trim())),
-      v.array(v.picklist(transportNames, `must be some of ${transportNames.join(", ")}`)),
-      v.minLength(1),
-    ),
-    "bullmq",
-  ),
+  TRANSPORTS: v.optional(List(v.picklist(transportNames, `is none of ${transportNames.join(", ")}`)), "bullmq"),
   /** The job type `assessment`: its stages' own queues, attempts in all, seconds between them, seconds until a stage must have ended. */
   AZURE_SERVICE_BUS_SCORING_QUEUE: v.optional(QueueName, "scoring-jobs"),
   AZURE_SERVICE_BUS_REPORT_QUEUE: v.optional(QueueName, "report-jobs"),

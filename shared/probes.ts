@@ -29,6 +29,31 @@ export async function listen(app: Hono, { host, port }: { host: string; port: nu
   };
 }
 
+/** For a `main.ts`: an address that can't be had is said in one line that names the variable at fault, and ends the process. */
+export async function listenOrExit(app: Hono, address: { host: string; port: number }): Promise<Listening> {
+  try {
+    return await listen(app, address);
+  } catch (error) {
+    const problem = describeRefusal(error, address);
+    if (problem === undefined) throw error;
+    console.error(problem);
+    process.exit(1);
+  }
+}
+
+function describeRefusal(error: unknown, { host, port }: { host: string; port: number }): string | undefined {
+  switch (error instanceof Error && "code" in error && error.code) {
+    case "EADDRINUSE":
+      return `PORT: ${port} is taken by another program (on ${host})`;
+    case "EACCES":
+      return `PORT: ${port} may not be opened by this account`;
+    case "EADDRNOTAVAIL":
+    case "ENOTFOUND":
+      return `HOST: ${host} is no address of this machine`;
+  }
+  return undefined;
+}
+
 /** `/livez`: the process turns. `/readyz`: nothing keeps it from working; otherwise 503 with the problem. */
 export function createProbes(findProblem: () => Promise<string | null>): Hono {
   return new Hono()

@@ -56,6 +56,11 @@ const DevEnvironment = v.object({
   SLUICE_SERVICE_BUS_ADMIN_PORT: Port(5_300),
 });
 
+/** The variable of `npm run dev` that chooses a port: SLUICE_BULLMQ_RUNNER_PORT of bullmqRunner. */
+export function portVariable(name: string): string {
+  return `SLUICE_${name.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}_PORT`;
+}
+
 /** `npm run dev`: the same ports and data each time. */
 export function loadDevSettings(environment: NodeJS.ProcessEnv): StackSettings {
   const { SLUICE_STATE_DIR, REDIS_URL, LOG_LEVEL, ALLOW_SCHEMA_REDEPLOY, DEFAULT_TRANSPORT, ...config } = loadEnvironment(

@@ -21,7 +21,7 @@ import {
   createServiceBusProgram,
   databaseUrl,
 } from "./programs.ts";
-import type { Ports, StackSettings } from "./settings.ts";
+import { type Ports, portVariable, type StackSettings } from "./settings.ts";
 import { type Program, supervise, type Supervised } from "./supervise.ts";
 
 /** PostgreSQL, Azurite and every role, each a process of its own. */
@@ -87,9 +87,7 @@ async function whenPortsAreFree(ports: Ports, signal: AbortSignal): Promise<void
     while (await isTaken(port)) {
       signal.throwIfAborted();
       if (performance.now() > giveUpAt) {
-        throw new Error(
-          `port ${port} (${name}) is in use by another program; docs/local-stack.md names the variable to choose another`,
-        );
+        throw new Error(`${portVariable(name)}: ${port} is taken by another program`);
       }
       await sleep(100);
     }

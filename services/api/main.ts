@@ -5,7 +5,7 @@ import { loadOrExit, readJobSettings } from "../../shared/environment.ts";
 import { createAllJobs } from "../../shared/jobs/all.ts";
 import { createJobCatalog } from "../../shared/jobs/catalog.ts";
 import { createId, createLogger } from "../../shared/log.ts";
-import { listen } from "../../shared/probes.ts";
+import { listenOrExit } from "../../shared/probes.ts";
 import { stopSignal } from "../../shared/stop-signal.ts";
 import { openDatabase } from "../../shared/store/database.ts";
 import { closeTransports, openTransports } from "../../shared/transport/open-transports.ts";
@@ -37,7 +37,7 @@ const app = createApp({
   allowAdminRoutes: config.ALLOW_ADMIN_ROUTES,
   remoteAddress: (context) => getConnInfo(context).remote.address,
 });
-const server = await listen(app, { host: config.HOST, port: config.PORT });
+const server = await listenOrExit(app, { host: config.HOST, port: config.PORT });
 try {
   log.info({ id, port: server.port, transports: [...transports.keys()] }, "api runs");
   if (!signal.aborted) await once(signal, "abort");

@@ -1,16 +1,17 @@
 import { parseJson } from "../../shared/contracts/parse.ts";
 import { StageMessage, StartJobMessage } from "../../shared/contracts/messages.ts";
 import { PermanentError } from "../../shared/errors.ts";
-import { findJob, startJob } from "../../shared/store/jobs.ts";
-import { findStage, retakeStage, takeStage } from "../../shared/store/stages.ts";
+import { deferJob, findJob, startJob } from "../../shared/store/jobs.ts";
+import { deferStage, findStage, retakeStage, takeStage } from "../../shared/store/stages.ts";
 import type { Delivery, MessageHandler } from "../../shared/transport/consume.ts";
 import { complete } from "../../shared/transport/transport.ts";
 import { createStageSeed, type Orchestrator } from "./orchestrator.ts";
 import { closeJob } from "./close-job.ts";
 import { workOnStage } from "./work-on-stage.ts";
 
-/** Sendings of a hint after which a type that no process knows fails the job: about ten minutes and twenty. */
-const maxSendsOfUnknownType = 6;
+/** Times that a job or stage is put off by processes that don't know its type, before the job has failed: ten minutes in all. */
+const maxDeferrals = 6;
+const deferralDelay = { firstMs: 20_000, maxMs: 320_000 };
 
 /** Handles a hint of the jobs queue: starts the job, and plans its first stage. */
 export function createJobHandler(orchestrator: Orchestrator): MessageHandler {
@@ -23,7 +24,8 @@ export function createJobHandler(orchestrator: Orchestrator): MessageHandler {
     if (!job) throw new PermanentError("unknown-job", `no job ${jobId}`);
     const [first] = jobs.get(job.jobType)?.stages ?? [];
     if (!first) {
-      if (job.status === "queued") await waitForType(orchestrator, delivery, jobId, job.jobType, job.startSends);
+      const deferrals = await deferJob(sql, { jobId, run, delay: deferralDelay });
+      await waitForType(orchestrator, delivery, { jobId, jobType: job.jobType, deferrals });
       return complete;
     }
     // The same message to the same process is the same owner, so what an answer that was lost had begun is found again.
@@ -46,9 +48,8 @@ export function createStageHandler(orchestrator: Orchestrator): MessageHandler {
     const row = await findStage(sql, stageId);
     if (!row || row.jobId !== jobId) throw new PermanentError("unknown-job", `no stage ${stageId} of job ${jobId}`);
     if (!jobs.has(row.jobType)) {
-      if (row.status === "planning" || row.status === "reducing") {
-        await waitForType(orchestrator, delivery, jobId, row.jobType, row.sends);
-      }
+      const deferrals = await deferStage(sql, { stageId, run, delay: deferralDelay });
+      await waitForType(orchestrator, delivery, { jobId, jobType: row.jobType, deferrals });
       return complete;
     }
     const owner = `${orchestrator.id}/${message.messageId}`;
@@ -59,16 +60,15 @@ export function createStageHandler(orchestrator: Orchestrator): MessageHandler {
   };
 }
 
-/** A rolling deploy: another process may know the type, and the sweep hints again. Bounded, then the job has failed. */
+/** A rolling deploy: another process may know the type, and gets the next hint. Bounded, then the job has failed. */
 async function waitForType(
   orchestrator: Orchestrator,
   { log }: Delivery,
-  jobId: string,
-  jobType: string,
-  sends: number,
+  { jobId, jobType, deferrals }: { jobId: string; jobType: string; deferrals: number | null },
 ): Promise<void> {
-  log.warn({ jobType, sends }, "job type is unknown here");
-  if (sends < maxSendsOfUnknownType) return;
+  if (deferrals === null) return; // ended, taken by somebody, or put off already
+  log.warn({ jobType, deferrals }, "job type is unknown here");
+  if (deferrals < maxDeferrals) return;
   await closeJob(orchestrator, jobId, {
     as: "failed",
     error: { code: "unknown-type", message: `no orchestrator knows the job type ${jobType}` },

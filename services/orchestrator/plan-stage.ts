@@ -1,7 +1,7 @@
 import { isStorableJson, parse } from "../../shared/contracts/parse.ts";
 import { PermanentError } from "../../shared/errors.ts";
 import { type ClaimedStage, insertTasks, sealStage } from "../../shared/store/stages.ts";
-import { sendBatches } from "../../shared/transport/send-batches.ts";
+import { sendFirst } from "../../shared/transport/send-batches.ts";
 import type { Orchestrator } from "./orchestrator.ts";
 import { StageTakenError, type StageWork } from "./work-on-stage.ts";
 
@@ -58,7 +58,7 @@ export async function planStage(
   if (parameters.length > 0) await insert();
   const batches = await sealStage(sql, stage, nextIndex);
   if (batches === null) throw new StageTakenError("it could not be sealed");
-  await sendBatches({ db: sql, sender: stage.owner, transports: orchestrator.transports, log: orchestrator.log }, batches);
+  await sendFirst({ db: sql, sender: stage.owner, transports: orchestrator.transports, log: orchestrator.log }, batches);
   return null;
 }
 

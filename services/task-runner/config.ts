@@ -1,5 +1,5 @@
 import * as v from "valibot";
-import { CommonEnvironment, Integer, loadEnvironment, QueueName, Text, Url } from "../../shared/environment.ts";
+import { CommonEnvironment, Integer, List, loadEnvironment, QueueName, Url } from "../../shared/environment.ts";
 import { ContractError } from "../../shared/contracts/parse.ts";
 import { defaultQueues } from "../../shared/transport/queues.ts";
 import type { TransportName } from "../../shared/transports.ts";
@@ -7,15 +7,13 @@ import type { TransportName } from "../../shared/transports.ts";
 const Environment = v.object({
   ...CommonEnvironment.entries,
   /** The queues to take tasks from, separated by commas. Default: the tasks queue of the transport. */
-  TASK_QUEUE: v.optional(
-    v.pipe(Text, v.transform((text) => text.split(",").map((name) => name.trim())), v.array(QueueName), v.minLength(1)),
-  ),
+  TASK_QUEUE: v.optional(List(QueueName)),
   /** Who scores and reports on assessments. Default: the rubric that comes with the submission. */
   ASSESSMENT_SCORER_URL: v.optional(Url("https:", "http:")),
   ASSESSMENT_REPORTER_URL: v.optional(Url("https:", "http:")),
   /** Of one request to them. */
   ASSESSMENT_TIMEOUT_MS: Integer(1, 290_000, 60_000),
-  /** Messages of a queue handled at once, and so tasks run at once. */
+  /** Tasks run at once, whatever queue and message they came by. So many messages of a queue, too, are handled at once. */
   CONCURRENCY: Integer(1, 1_000, 32),
   /** Messages locked beyond these. */
   PREFETCH: Integer(0, 1_000, 32),

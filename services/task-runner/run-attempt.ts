@@ -31,8 +31,8 @@ export async function runAttempt(task: ClaimedTask, options: AttemptOptions): Pr
   }
   const timeout = new AbortController();
   const timer = setTimeout(
-    () => timeout.abort(new Error(`timed out after ${handler.task.timeoutMs} ms`)),
-    handler.task.timeoutMs,
+    () => timeout.abort(new Error(`timed out after ${task.timeoutMs} ms`)),
+    task.timeoutMs,
   );
   const signal = AbortSignal.any([timeout.signal, options.signal]);
   try {

@@ -1,5 +1,6 @@
 import type { Logger } from "pino";
 import type { ClaimCheck } from "../../shared/claim-check/claim-check.ts";
+import { createSlots } from "../../shared/slots.ts";
 import type { Sql } from "../../shared/store/database.ts";
 import { consume } from "../../shared/transport/consume.ts";
 import type { Transports } from "../../shared/transport/send-batches.ts";
@@ -18,7 +19,7 @@ export interface TaskRunnerParts {
   readonly log: Logger;
 }
 
-/** Takes tasks until the signal is aborted, then finishes what it has within the grace and releases the rest. */
+/** Takes tasks until the signal is aborted, then begins no more, finishes what it has within the grace, and releases the rest. */
 export async function runTaskRunner(parts: TaskRunnerParts, config: Config, signal: AbortSignal): Promise<void> {
   const { sql, id, handlers, transports, claimCheck, log } = parts;
   const open = transports.get(config.transport);
@@ -28,7 +29,17 @@ export async function runTaskRunner(parts: TaskRunnerParts, config: Config, sign
   const startGrace = () => (timer = setTimeout(() => deadline.abort(new Error("the grace is over")), config.GRACE_MS));
   signal.addEventListener("abort", startGrace, { once: true });
   const heartbeat = await startHeartbeat(sql, { id, processingPath: config.transport, queue: config.queues.join(",") }, log);
-  const handler = createTasksHandler({ db: sql, sender: id, transports, log, handlers, claimCheck, deadline: deadline.signal });
+  const tasks = createTasksHandler({
+    db: sql,
+    sender: id,
+    transports,
+    log,
+    handlers,
+    claimCheck,
+    slots: createSlots(config.CONCURRENCY),
+    stop: signal,
+    deadline: deadline.signal,
+  });
   const options = {
     concurrency: config.CONCURRENCY,
     prefetch: config.PREFETCH,
@@ -38,7 +49,8 @@ export async function runTaskRunner(parts: TaskRunnerParts, config: Config, sign
     log,
     probeDatabase: () => sql`select 1`,
   };
-  await Promise.all(config.queues.map((queue) => consume(open.transport, queue, handler, options)));
+  await Promise.all(config.queues.map((queue) => consume(open.transport, queue, tasks.handle, options)));
+  await tasks.whenSent();
   clearTimeout(timer);
   await heartbeat.stop();
 }

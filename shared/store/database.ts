@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { ExponentialBackoff, handleWhen, retry } from "cockatiel";
+import type { Logger } from "pino";
 import postgres from "postgres";
 
 /** A pool or a transaction: the caller draws the boundary. */
@@ -103,9 +104,29 @@ export async function retryWhileAway<Result>(run: () => Promise<Result>, signal:
   return await retryWhile(isDatabaseAway, run, signal);
 }
 
-/** The same for whatever error may be gone the next time: all but values that the database refuses. */
-export async function retryUnlessRefused<Result>(run: () => Promise<Result>, signal: AbortSignal): Promise<Result> {
-  return await retryWhile((error) => !isRefusedByDatabase(error), run, signal);
+/**
+ * The same for whatever error may be gone the next time: all but values that the database refuses. As that may be anything, down
+ * to a mistake of ours, the log says so once, and once more when it succeeded after all; `ids` says about what.
+ */
+export async function retryUnlessRefused<Result>(
+  run: () => Promise<Result>,
+  { signal, log, ids }: { signal: AbortSignal; log: Logger; ids: () => Record<string, unknown> },
+): Promise<Result> {
+  const startedAt = performance.now();
+  let failures = 0;
+  const result = await retryWhile(
+    (error) => {
+      if (isRefusedByDatabase(error)) return false;
+      if (failures++ === 0) log.warn({ ...ids(), code: errorCode(error), err: error }, "not recorded, trying again");
+      return true;
+    },
+    run,
+    signal,
+  );
+  if (failures > 0) {
+    log.info({ ...ids(), failures, elapsedMs: Math.round(performance.now() - startedAt) }, "recorded after all");
+  }
+  return result;
 }
 
 async function retryWhile<Result>(

@@ -4,7 +4,7 @@ import type { JobStatus } from "../status.ts";
 import type { TransportName } from "../transports.ts";
 import { type Db, type Sql, withConflictRetry } from "./database.ts";
 import { type Batch, batchJson, firstSendLeaseMs } from "./outbox.ts";
-import { type ClaimedStage, insertStage, type StageSeed } from "./stages.ts";
+import { type ClaimedStage, type DeferralDelay, deferredUntil, insertStage, type StageSeed } from "./stages.ts";
 
 /** Who chose the transport of a job: its client, a rule, or nobody. */
 export type RoutedBy = "request" | "rule" | "default";
@@ -75,14 +75,11 @@ export interface JobRow {
   readonly status: JobStatus;
   readonly run: number;
   readonly correlationId: string;
-  /** Sendings of its start hint. */
-  readonly startSends: number;
 }
 
 export async function findJob(db: Db, jobId: string): Promise<JobRow | null> {
   const [job] = await db<JobRow[]>`
-    select id as "jobId", job_type as "jobType", parameters, status, run, correlation_id as "correlationId",
-      start_sends as "startSends"
+    select id as "jobId", job_type as "jobType", parameters, status, run, correlation_id as "correlationId"
     from jobs where id = ${jobId}`;
   return job ?? null;
 }
@@ -108,6 +105,37 @@ export async function startJob(
       return await insertStage(tx, owner, jobId, job.epoch, stage);
     })
   );
+}
+
+/**
+ * Puts off the start of a queued job of this run, whose type the caller doesn't know: a new hint is due after `delay` doubled with
+ * each time. A second copy of the hint counts for nothing while that one waits. Returns how often it was put off in all, or null
+ * if there is nothing to put off.
+ */
+export async function deferJob(
+  db: Db,
+  { jobId, run, delay }: { jobId: string; run: number; delay: DeferralDelay },
+): Promise<number | null> {
+  const [row] = await withConflictRetry(() =>
+    db<{ deferrals: number }[]>`
+    with deferred as (
+      update jobs set deferrals = deferrals + 1, start_sends = start_sends + 1, updated_at = now()
+      where id = ${jobId} and run = ${run} and status = 'queued'
+        and not exists (select from outbox where job_id = jobs.id and kind = 'start-job' and outbox.status = 'pending_queue'
+          and not_before > now())
+      returning *
+    ), hint as (
+      insert into outbox (batch_id, job_id, transport, queue, kind, run, not_before)
+      select id || '-r' || run || '-start-h' || start_sends, id, processing_path, 'jobs', 'start-job', run,
+        ${deferredUntil(db, delay)} from deferred
+      on conflict (batch_id) do nothing
+    ), noted as (
+      insert into events (job_id, kind, details)
+      select id, 'job-deferred', jsonb_build_object('job_type', job_type, 'deferrals', deferrals) from deferred
+    )
+    select deferrals from deferred`
+  );
+  return row?.deferrals ?? null;
 }
 
 /** A job that waits for a type that nobody here knows, or failed for good before it could start, ends through `stopping`. */

@@ -48,27 +48,51 @@ export interface RecordedPoison {
   readonly verdict: Verdict | null;
 }
 
-/** Records findings, in their order; one that was recorded before is found again by its broker's identity, and counted. */
+/**
+ * Records findings, in their order; one that was recorded before is found again by its broker's identity, and counted. A task that
+ * failed has its record with its row: the message that says so is a sighting of that.
+ */
 export async function recordPoison(db: Db, findings: readonly PoisonFinding[]): Promise<readonly RecordedPoison[]> {
   const rows = JSON.stringify(findings);
   const recorded = await withConflictRetry(() =>
-    db<(RecordedPoison & { transport: string; queue: string; identity: string })[]>`
-    insert into poison_messages as known (origin, transport, queue, identity, message_id, reason, description, delivery_count,
-      body_head, body_size, body_hash, body_ref, kind, job_id, stage_id, task_ids, run)
-    select distinct on (transport, queue, identity) 'message', transport, queue, identity, "messageId", reason, description,
-      "deliveryCount", "bodyHead", "bodySize", "bodyHash", "bodyRef", kind, "jobId", "stageId", "taskIds", run
-    from json_to_recordset(${rows}::text::json) as found(transport text, queue text, identity text, "messageId" text, reason text,
-      description text, "deliveryCount" integer, "bodyHead" text, "bodySize" integer, "bodyHash" text, "bodyRef" text, kind text,
-      "jobId" text, "stageId" bigint, "taskIds" bigint[], run integer)
-    order by transport, queue, identity
-    on conflict (transport, queue, identity) do update set sightings = known.sightings + 1, last_seen_at = now()
-    returning id as "poisonId", verdict, transport, queue, identity`
+    db<(RecordedPoison & { position: number })[]>`
+    with found as (
+      select (ordinality - 1)::int as position, item.*
+      from json_array_elements(${rows}::text::json) with ordinality
+      cross join lateral json_to_record(value) as item(transport text, queue text, identity text, "messageId" text, reason text,
+        description text, "deliveryCount" integer, "bodyHead" text, "bodySize" integer, "bodyHash" text, "bodyRef" text, kind text,
+        "jobId" text, "stageId" bigint, "taskIds" bigint[], run integer)
+    ), placed as (
+      select found.*, coalesce(of_row.transport, found.transport) as place, coalesce(of_row.queue, found.queue) as own_queue,
+        coalesce(of_row.identity, found.identity) as own_identity
+      from found
+      left join stages on stages.id = "stageId" and stages.job_id = "jobId" and stages.run = found.run
+      left join tasks on tasks.id = "taskIds"[1] and tasks.stage_id = stages.id and tasks.status = 'failed'
+        and cardinality("taskIds") = 1 and reason = 'task-failed'
+      left join poison_messages as of_row on of_row.transport = found.transport and of_row.queue = stages.queue
+        and of_row.identity = 'task-' || tasks.id || '-a' || tasks.attempt
+    ), recorded as (
+      insert into poison_messages as known (origin, transport, queue, identity, message_id, reason, description, delivery_count,
+        body_head, body_size, body_hash, body_ref, kind, job_id, stage_id, task_ids, run)
+      select distinct on (place, own_queue, own_identity) 'message', place, own_queue, own_identity, "messageId", reason,
+        description, "deliveryCount", "bodyHead", "bodySize", "bodyHash", "bodyRef", kind, "jobId", "stageId", "taskIds", run
+      from placed order by place, own_queue, own_identity
+      on conflict (transport, queue, identity) do update set sightings = known.sightings + 1, last_seen_at = now(),
+        message_id = coalesce(known.message_id, excluded.message_id),
+        delivery_count = coalesce(known.delivery_count, excluded.delivery_count),
+        body_hash = coalesce(known.body_hash, excluded.body_hash), body_ref = coalesce(known.body_ref, excluded.body_ref),
+        body_head = case when known.body_hash is null then excluded.body_head else known.body_head end,
+        body_size = case when known.body_hash is null then excluded.body_size else known.body_size end
+      returning id, verdict, transport, queue, identity
+    )
+    select id as "poisonId", verdict, position
+    from placed join recorded on recorded.transport = place and recorded.queue = own_queue and recorded.identity = own_identity`
   );
-  const byIdentity = new Map(recorded.map((row) => [`${row.transport} ${row.queue} ${row.identity}`, row]));
-  return findings.map(({ transport, queue, identity }) => {
-    const row = byIdentity.get(`${transport} ${queue} ${identity}`);
+  const byPosition = new Map(recorded.map(({ position, ...row }) => [position, row]));
+  return findings.map(({ queue, identity }, position) => {
+    const row = byPosition.get(position);
     if (!row) throw new Error(`poison message ${identity} of ${queue} was not recorded`);
-    return { poisonId: row.poisonId, verdict: row.verdict };
+    return row;
   });
 }
 

@@ -2,7 +2,6 @@ import type postgres from "postgres";
 import type { JsonObject } from "../contracts/parse.ts";
 import type { Decision, StageResult } from "../contracts/stage-result.ts";
 import type { ErrorRecord } from "../errors.ts";
-import type { StageStatus } from "../status.ts";
 import { type Db, type Sql, withConflictRetry } from "./database.ts";
 import { type Batch, batchJson, firstSendLeaseMs } from "./outbox.ts";
 
@@ -84,13 +83,11 @@ export async function retakeStage(db: Db, owner: string, jobId: string): Promise
 export interface StageRow {
   readonly jobId: string;
   readonly jobType: string;
-  readonly status: StageStatus;
-  readonly sends: number;
 }
 
 export async function findStage(db: Db, stageId: number): Promise<StageRow | null> {
   const [stage] = await db<StageRow[]>`
-    select job_id as "jobId", job_type as "jobType", stages.status, stages.sends
+    select job_id as "jobId", job_type as "jobType"
     from stages join jobs on jobs.id = job_id where stages.id = ${stageId}`;
   return stage ?? null;
 }
@@ -206,6 +203,41 @@ export async function releaseStage(db: Db, stage: ClaimedStage, error: ErrorReco
     select failures from released`
   );
   return row?.failures ?? null;
+}
+
+/** Pauses between two hints of what waits for a process that knows its type. */
+export interface DeferralDelay {
+  readonly firstMs: number;
+  readonly maxMs: number;
+}
+
+/** When the hint after this many deferrals is due; of a row source that has counted them. */
+export function deferredUntil(db: Db, { firstMs, maxMs }: DeferralDelay): postgres.PendingQuery<postgres.Row[]> {
+  return db`now() + least(${maxMs}::float, ${firstMs}::float * 2 ^ (deferrals - 1)) * interval '1 ms'`;
+}
+
+/** As `deferJob`, for a stage of this run that wants to be planned or reduced and has no owner. */
+export async function deferStage(
+  db: Db,
+  { stageId, run, delay }: { stageId: number; run: number; delay: DeferralDelay },
+): Promise<number | null> {
+  const [row] = await withConflictRetry(() =>
+    db<{ deferrals: number }[]>`
+    with deferred as (
+      update stages set deferrals = deferrals + 1, sends = sends + 1, hinted_at = now()
+      where id = ${stageId} and run = ${run} and status in ('planning', 'reducing') and owner is null and discarded_at is null
+        and not exists (select from outbox where stage_id = stages.id and kind = 'stage' and outbox.status = 'pending_queue'
+          and outbox.not_before > now())
+      returning *
+    ), hint as (${
+      stageHint(db, db`(select id, job_id, number, run, sends, ${deferredUntil(db, delay)} as not_before from deferred)`)
+    }), noted as (
+      insert into events (job_id, stage_id, kind, details)
+      select job_id, id, 'stage-deferred', jsonb_build_object('status', status, 'deferrals', deferrals) from deferred
+    )
+    select deferrals from deferred`
+  );
+  return row?.deferrals ?? null;
 }
 
 /** A hint of a stage under a new number, from a row source that already counted `sends`. */

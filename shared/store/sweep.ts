@@ -1,13 +1,12 @@
+import type postgres from "postgres";
 import type { TransportName } from "../transports.ts";
 import { type Db, withConflictRetry } from "./database.ts";
 import { inFlight } from "./outbox.ts";
 import { maxStageFailures, maxStageInterruptions, stageHint, stageLeaseMs } from "./stages.ts";
+import type { StageTasks } from "./tasks.ts";
 
 /** A hint may be lost once it was sent so long ago; doubles with each re-send. */
 const hintAgeMs = 20_000;
-
-/** Jobs hinted again in one statement. */
-const jobsAtOnce = 1_000;
 
 /** How long one sweeper may go without saying so before another takes over. */
 const sweepLeaseMs = 3_000;
@@ -59,17 +58,20 @@ export async function interruptStages(db: Db): Promise<{ freed: number; exhauste
   };
 }
 
-/** Hints stages again that want to be planned or reduced, have no owner, and whose last hint was sent long ago. */
-export async function hintStagesAgain(db: Db): Promise<number> {
+/**
+ * Hints stages of a transport again that want to be planned or reduced, have no owner, and whose last hint was sent long ago. As
+ * `hintTasksAgain`: to be called when the queue holds fewer messages than it should, oldest first.
+ */
+export async function hintStagesAgain(db: Db, transport: TransportName, limit: number): Promise<number> {
   const rows = await withConflictRetry(() =>
     db`
-    with waiting as (
-      update stages set sends = sends + 1, hinted_at = now()
-      from jobs
-      where stages.status in ('planning', 'reducing') and owner is null and discarded_at is null and jobs.id = job_id
-        and jobs.status = 'processing' and coalesce(not_before <= now(), true)
+    with held as (
+      select stages.id from stages join jobs on jobs.id = job_id
+      where ${isStageWaiting(db, transport)}
         and hinted_at < now() - ${hintAgeMs} * interval '1 ms' * 2 ^ least(sends - 1, 6)
-        and not exists (select from outbox where stage_id = stages.id and kind = 'stage' and outbox.status = 'pending_queue')
+      order by hinted_at limit ${limit} for update of stages skip locked
+    ), waiting as (
+      update stages set sends = sends + 1, hinted_at = now() from held where stages.id = held.id
       returning stages.*
     ), hint as (${stageHint(db, db`waiting`)})
     insert into events (job_id, stage_id, kind, details)
@@ -79,15 +81,15 @@ export async function hintStagesAgain(db: Db): Promise<number> {
   return rows.length;
 }
 
-/** Hints queued jobs again whose last start hint was sent long ago. */
-export async function hintJobsAgain(db: Db): Promise<number> {
+/** The same for queued jobs and their start hints. */
+export async function hintJobsAgain(db: Db, transport: TransportName, limit: number): Promise<number> {
   const rows = await withConflictRetry(() =>
     db`
     with held as ( -- limited to those that are to be hinted, or others that wait at the front would keep them from it
       select id from jobs
-      where status = 'queued' and updated_at < now() - ${hintAgeMs} * interval '1 ms' * 2 ^ least(start_sends - 1, 6)
-        and not exists (select from outbox where job_id = jobs.id and kind = 'start-job' and outbox.status = 'pending_queue')
-      order by updated_at limit ${jobsAtOnce} for update skip locked
+      where ${isJobWaiting(db, transport)}
+        and updated_at < now() - ${hintAgeMs} * interval '1 ms' * 2 ^ least(start_sends - 1, 6)
+      order by updated_at limit ${limit} for update skip locked
     ), waiting as (
       update jobs set start_sends = start_sends + 1, updated_at = now() from held where jobs.id = held.id
       returning jobs.*
@@ -101,6 +103,38 @@ export async function hintJobsAgain(db: Db): Promise<number> {
     returning id`
   );
   return rows.length;
+}
+
+/** Its start hint was sent. */
+function isJobWaiting(db: Db, transport: TransportName): postgres.PendingQuery<postgres.Row[]> {
+  return db`jobs.status = 'queued' and processing_path = ${transport}
+    and not exists (select from outbox where job_id = jobs.id and kind = 'start-job' and outbox.status = 'pending_queue')`;
+}
+
+/** It is there to be taken, and its hint was sent. */
+function isStageWaiting(db: Db, transport: TransportName): postgres.PendingQuery<postgres.Row[]> {
+  return db`stages.status in ('planning', 'reducing') and owner is null and discarded_at is null
+    and jobs.status = 'processing' and processing_path = ${transport} and coalesce(not_before <= now(), true)
+    and not exists (select from outbox where stage_id = stages.id and kind = 'stage' and outbox.status = 'pending_queue')`;
+}
+
+/**
+ * The messages that ought to be in `jobs` and in `stages`: one for what waits, and one, under its lock, for each stage that is
+ * being worked on. A first stage that was never hinted itself is planned under the message that started its job.
+ */
+export async function readExpectedHints(db: Db, transport: TransportName): Promise<{ jobs: number; stages: number }> {
+  const [row] = await db<{ jobs: number; stages: number }[]>`
+    with owned as (
+      select status = 'planning' and number = 1 and sends = 1 as by_start from stages
+      where status in ('planning', 'reducing') and owner is not null and discarded_at is null
+        and job_id in (select id from jobs where status = 'processing' and processing_path = ${transport})
+    )
+    select
+      (select count(*) from jobs where ${isJobWaiting(db, transport)})::int
+        + (select count(*) from owned where by_start)::int as jobs,
+      (select count(*) from stages join jobs on jobs.id = job_id where ${isStageWaiting(db, transport)})::int
+        + (select count(*) from owned where not by_start)::int as stages`;
+  return row ?? { jobs: 0, stages: 0 };
 }
 
 /** Sealed stages with nothing open that never moved. Nothing in this design leaves one; the sweep would mend it. */
@@ -153,11 +187,10 @@ export async function hintTasksAgain(db: Db, transport: TransportName, queue: st
 }
 
 /** Alive, with something open, and past their deadline. */
-export async function findOverdueStages(db: Db): Promise<readonly number[]> {
-  const rows = await db<{ id: number }[]>`
-    select id from stages
+export async function findOverdueStages(db: Db): Promise<readonly StageTasks[]> {
+  return await db<StageTasks[]>`
+    select id as "stageId", next_index as "nextIndex" from stages
     where status in ('planning', 'open') and deadline_at < now() and planned > completed + failed + cancelled`;
-  return rows.map(({ id }) => id);
 }
 
 export async function findStoppingJobs(db: Db): Promise<readonly string[]> {

@@ -13,6 +13,8 @@ export interface Claim {
   readonly taskId: number;
   /** New at every claim, chosen by the runner; asking again with the same id is the same claim. */
   readonly claimId: string;
+  /** Nothing else runs in this process. Default: false. */
+  readonly alone?: boolean;
 }
 
 export interface ClaimedTask extends Claim {
@@ -22,49 +24,62 @@ export interface ClaimedTask extends Claim {
   readonly stageId: number;
   readonly stageNumber: number;
   readonly taskType: string;
+  /** Of this attempt, as the row has it: the sweep reckons by the same, and the runner's own definition may be of another version. */
+  readonly timeoutMs: number;
   readonly jobId: string;
   readonly correlationId: string;
 }
 
-/** `refused`: done, not due, alive elsewhere, or its job or stage is over. `unknown`: no such row. */
-export type ClaimAnswer = ClaimedTask | "refused" | "unknown";
+/**
+ * `refused`: done, not due, alive elsewhere, or its job or stage is over. `alone`: its next interruption would be its last, so it is
+ * claimed only by a process that runs nothing else: what kills its process fails, what was merely there doesn't. `unknown`: no such
+ * row.
+ */
+export type ClaimAnswer = ClaimedTask | "refused" | "alone" | "unknown";
 
 /**
  * Claims what is pending and due in jobs that are alive, for this runner; answers in the order of the claims. A claim whose
  * answer was lost may simply be asked for again: its id is the fence, so it finds itself and counts no second attempt.
  */
 export async function claimTasks(db: Db, runnerId: string, claims: readonly Claim[]): Promise<readonly ClaimAnswer[]> {
-  const wanted = JSON.stringify(claims.map(({ taskId, claimId }) => ({ task_id: taskId, claim_id: claimId })));
+  const wanted = JSON.stringify(
+    claims.map(({ taskId, claimId, alone = false }) => ({ task_id: taskId, claim_id: claimId, alone })),
+  );
   const rows = await withConflictRetry(() =>
-    db<(ClaimedTask & { claimId: string; known: boolean; claimed: boolean })[]>`
+    db<(ClaimedTask & { claimId: string; known: boolean; claimed: boolean; mustBeAlone: boolean })[]>`
     with wanted as (
-      select * from json_to_recordset(${wanted}::text::json) as wanted(task_id bigint, claim_id text)
+      select * from json_to_recordset(${wanted}::text::json) as wanted(task_id bigint, claim_id text, alone boolean)
     ), held as ( -- one lock order for every group, or two groups deadlock
-      select tasks.id, wanted.claim_id, tasks.status = 'processing' as again, stages.number, stages.task_type, stages.job_id,
-        jobs.correlation_id
+      select tasks.id, wanted.claim_id, tasks.status = 'processing' as again, stages.number, stages.task_type,
+        stages.timeout_ms, stages.job_id, jobs.correlation_id
       from wanted
       join tasks on tasks.id = wanted.task_id
       join stages on stages.id = tasks.stage_id
       join jobs on jobs.id = stages.job_id
       where jobs.status = 'processing' and stages.status in ('planning', 'open')
         and (tasks.status = 'pending' and coalesce(tasks.not_before <= now(), true)
+            and (wanted.alone or tasks.interruptions < ${maxInterruptions - 1})
           or tasks.status = 'processing' and tasks.claim_id = wanted.claim_id)
       order by tasks.id for update of tasks
     ), claimed as (
       update tasks set status = 'processing', claim_id = held.claim_id, runner_id = ${runnerId},
         attempt = attempt + (not again)::int, claimed_at = case when again then claimed_at else now() end
       from held where tasks.id = held.id
-      returning tasks.id, tasks.claim_id, attempt, index, parameters, stage_id, number, task_type, job_id, correlation_id
+      returning tasks.id, tasks.claim_id, attempt, index, parameters, stage_id, number, task_type, timeout_ms, job_id,
+        correlation_id
     )
     select wanted.claim_id as "claimId", wanted.task_id as "taskId", tasks.id is not null as known,
+      tasks.status = 'pending' and tasks.interruptions >= ${maxInterruptions - 1} and not wanted.alone as "mustBeAlone",
       claimed.id is not null as claimed, claimed.attempt, claimed.index, claimed.parameters, claimed.stage_id as "stageId",
-      number as "stageNumber", task_type as "taskType", job_id as "jobId", correlation_id as "correlationId"
+      number as "stageNumber", task_type as "taskType", timeout_ms as "timeoutMs", job_id as "jobId", correlation_id as "correlationId"
     from wanted
     left join tasks on tasks.id = wanted.task_id
     left join claimed on claimed.id = wanted.task_id and claimed.claim_id = wanted.claim_id`
   );
   const byClaim = new Map(
-    rows.map(({ known, claimed, ...task }) => [task.claimId, claimed ? task : known ? "refused" : "unknown"] as const),
+    rows.map(({ known, claimed, mustBeAlone, ...task }) =>
+      [task.claimId, claimed ? task : !known ? "unknown" : mustBeAlone ? "alone" : "refused"] as const
+    ),
   );
   return claims.map(({ claimId }) => byClaim.get(claimId) ?? "unknown");
 }
@@ -72,10 +87,6 @@ export async function claimTasks(db: Db, runnerId: string, claims: readonly Clai
 /** How an attempt ended, as its runner says. */
 export type AttemptEnd =
   & Claim
-  & {
-    /** Its message has other tasks, so it can't end as the poison of this one: should the task have failed, its row must say so. */
-    readonly inCompany?: boolean;
-  }
   & (
     | { readonly outcome: "completed"; readonly result: JsonObject }
     | { readonly outcome: "completed"; readonly resultRef: string }
@@ -104,7 +115,6 @@ export async function recordAttempts(db: Db, sender: string, ends: readonly Atte
     ...("result" in end && { result: end.result }),
     ...("resultRef" in end && { result_ref: end.resultRef }),
     ...("error" in end && { error: end.error }),
-    in_company: end.inCompany ?? false,
     ...("retry" in end && {
       bound: "permanent" in end && end.permanent ? 0 : end.retry.maxFailures,
       backoff_ms: end.retry.backoffMs,
@@ -117,7 +127,7 @@ export async function recordAttempts(db: Db, sender: string, ends: readonly Atte
     db`
     ending as (
       select * from json_to_recordset(${rows}::text::json) as ending(task_id bigint, claim_id text, outcome text, result jsonb,
-        result_ref text, error jsonb, in_company boolean, bound integer, backoff_ms float, max_backoff_ms float)
+        result_ref text, error jsonb, bound integer, backoff_ms float, max_backoff_ms float)
     ), held as (
       select tasks.id, tasks.stage_id, tasks.claim_id,
         case when outcome = 'completed' then 'completed' when outcome = 'released' then 'pending'
@@ -126,8 +136,7 @@ export async function recordAttempts(db: Db, sender: string, ends: readonly Atte
         ending.result, ending.result_ref, ending.error,
         (outcome = 'failed')::int as failure, 0 as interruption, (outcome = 'deferred')::int as deferral,
         coalesce(least(max_backoff_ms, backoff_ms * 2 ^ (failures + deferrals)) * (0.5 + random()), 0) as delay_ms,
-        case outcome when 'failed' then 'task-attempt-failed' when 'deferred' then 'task-deferred' end as event,
-        in_company as silent
+        case outcome when 'failed' then 'task-attempt-failed' when 'deferred' then 'task-deferred' end as event
       from ending join tasks on tasks.id = ending.task_id
       where tasks.status = 'processing' and tasks.claim_id = ending.claim_id
       order by tasks.id for update of tasks
@@ -160,7 +169,7 @@ export async function interruptTasks(
       select tasks.id, tasks.stage_id, tasks.claim_id,
         case when tasks.interruptions + 1 >= ${maxInterruptions} then 'failed' else 'pending' end as to_status,
         null::jsonb as result, null::text as result_ref, ${JSON.stringify(error)}::text::jsonb as error,
-        0 as failure, 1 as interruption, 0 as deferral, 0 as delay_ms, 'task-interrupted' as event, true as silent
+        0 as failure, 1 as interruption, 0 as deferral, 0 as delay_ms, 'task-interrupted' as event
       from tasks join found on found.id = tasks.id
       where tasks.status = 'processing' and tasks.claim_id = found.claim_id
       order by tasks.id for update of tasks skip locked
@@ -168,12 +177,45 @@ export async function interruptTasks(
   );
 }
 
-/** Fails what is still open of a stage that is past its deadline; at most `limit` tasks. What is planned later fails later. */
-export async function expireTasks(
-  db: Db,
-  sender: string,
-  { stageId, limit }: { stageId: number; limit: number },
-): Promise<EndedAttempts> {
+/**
+ * Tasks of a stage by their indexes. What closes a whole stage goes through it slice by slice, each of the same cost and holding
+ * its locks for a moment only. "The first so many that are open" would search through all that are, and all that it closed before.
+ */
+export interface TaskSlice {
+  readonly stageId: number;
+  readonly startIndex: number;
+  readonly size: number;
+}
+
+/** What is needed to go through a stage's tasks. */
+export interface StageTasks {
+  readonly stageId: number;
+  readonly nextIndex: number;
+}
+
+/** The slices of a stage, from its first task to its last. */
+export function* sliceStage({ stageId, nextIndex }: StageTasks, size = 1_000): Generator<TaskSlice> {
+  for (let startIndex = 0; startIndex < nextIndex; startIndex += size) yield { stageId, startIndex, size };
+}
+
+/** The stages of a job that have open tasks. */
+export async function findStagesWithOpenTasks(db: Db, jobId: string): Promise<readonly StageTasks[]> {
+  return await db<StageTasks[]>`
+    select id as "stageId", next_index as "nextIndex" from stages
+    where job_id = ${jobId} and planned > completed + failed + cancelled order by number, id`;
+}
+
+/**
+ * What is open in a slice. Said the other way round, so that the planner takes the index on (stage_id, index), and can't take the
+ * one on open tasks: that one has only the stage, and so is read from its beginning each time, closed tasks included.
+ */
+function openIn(db: Db, { stageId, startIndex, size }: TaskSlice): postgres.PendingQuery<postgres.Row[]> {
+  return db`tasks.stage_id = ${stageId} and index >= ${startIndex}::integer and index < ${startIndex + size}::integer
+    and tasks.status not in ('completed', 'failed', 'cancelled')`;
+}
+
+/** Fails what is still open in a slice of a stage that is past its deadline. What is planned later fails later. */
+export async function expireTasks(db: Db, sender: string, tasks: TaskSlice): Promise<EndedAttempts> {
   const error: ErrorRecord = { code: "deadline-exceeded", message: "its stage was past its deadline" };
   return await endTasks(
     db,
@@ -182,17 +224,16 @@ export async function expireTasks(
     held as (
       select tasks.id, tasks.stage_id, coalesce(tasks.claim_id, tasks.id::text) as claim_id, 'failed' as to_status,
         null::jsonb as result, null::text as result_ref, ${JSON.stringify(error)}::text::jsonb as error,
-        0 as failure, 0 as interruption, 0 as deferral, 0 as delay_ms, 'task-expired' as event, true as silent
-      from stages join tasks on tasks.stage_id = stages.id
-      where stages.id = ${stageId} and stages.status in ('planning', 'open') and deadline_at < now()
-        and tasks.status in ('pending', 'processing')
-      order by tasks.id limit ${limit} for update of tasks
+        0 as failure, 0 as interruption, 0 as deferral, 0 as delay_ms, 'task-expired' as event
+      from tasks join stages on stages.id = tasks.stage_id
+      where ${openIn(db, tasks)} and stages.status in ('planning', 'open') and deadline_at < now()
+      order by tasks.id for update of tasks
     )`,
   );
 }
 
-/** Closes a slice of the open tasks of a job that is stopping. Returns how many it closed. */
-export async function cancelTasks(db: Db, sender: string, jobId: string, limit: number): Promise<number> {
+/** Closes what is still open in a slice of a stage whose job is stopping. Returns how many it closed. */
+export async function cancelTasks(db: Db, sender: string, tasks: TaskSlice): Promise<number> {
   const { recorded } = await endTasks(
     db,
     sender,
@@ -200,10 +241,10 @@ export async function cancelTasks(db: Db, sender: string, jobId: string, limit: 
     held as (
       select tasks.id, tasks.stage_id, coalesce(tasks.claim_id, tasks.id::text) as claim_id, 'cancelled' as to_status,
         null::jsonb as result, null::text as result_ref, null::jsonb as error,
-        0 as failure, 0 as interruption, 0 as deferral, 0 as delay_ms, null::text as event, false as silent
+        0 as failure, 0 as interruption, 0 as deferral, 0 as delay_ms, null::text as event
       from tasks join stages on stages.id = tasks.stage_id join jobs on jobs.id = stages.job_id
-      where jobs.id = ${jobId} and jobs.status = 'stopping' and tasks.status in ('pending', 'processing')
-      order by tasks.id limit ${limit} for update of tasks
+      where ${openIn(db, tasks)} and jobs.status = 'stopping'
+      order by tasks.id for update of tasks
     )`,
   );
   return recorded.size;
@@ -222,7 +263,7 @@ export async function failPoisonedTask(
     held as (
       select tasks.id, tasks.stage_id, tasks.id::text as claim_id, 'failed' as to_status,
         null::jsonb as result, null::text as result_ref, ${JSON.stringify(error)}::text::jsonb as error,
-        0 as failure, 0 as interruption, 0 as deferral, 0 as delay_ms, 'task-poisoned' as event, false as silent
+        0 as failure, 0 as interruption, 0 as deferral, 0 as delay_ms, 'task-poisoned' as event
       from tasks join stages on stages.id = tasks.stage_id join jobs on jobs.id = stages.job_id
       where tasks.id = ${taskId} and tasks.status = 'pending' and tasks.outbox_id = ${outboxId}
         and stages.status in ('planning', 'open') and jobs.status = 'processing'
@@ -254,9 +295,9 @@ async function endTasksOnce(db: Db, sender: string, held: postgres.PendingQuery<
         not_before = case when to_status = 'pending' then now() + delay_ms * interval '1 ms' end,
         outbox_id = case when to_status = 'pending' then nextval('outbox_id_seq') else outbox_id end,
         ended_at = case when to_status <> 'pending' then now() end
-      from held where tasks.id = held.id
-      returning tasks.id, tasks.stage_id, held.claim_id, tasks.status, index, attempt, not_before, outbox_id, event, tasks.error,
-        silent
+      from held -- as an array, or the planner reads the whole table, or half of its key, for a thousand rows
+      where tasks.id = held.id and tasks.id = any (array(select id from held))
+      returning tasks.id, tasks.stage_id, held.claim_id, tasks.status, index, attempt, not_before, outbox_id, event, tasks.error
     ), counted as (
       select stage_id, count(*) filter (where status = 'completed')::int as completed,
         count(*) filter (where status = 'failed')::int as failed, count(*) filter (where status = 'cancelled')::int as cancelled
@@ -290,14 +331,14 @@ async function endTasksOnce(db: Db, sender: string, held: postgres.PendingQuery<
       from counting join jobs on jobs.id = job_id where counting.status = 'reducing'
       on conflict (batch_id) do nothing
       returning *
-    ), poisoned as ( -- no message will tell the poison-handler
+    ), poisoned as ( -- with the row: its message may be gone before it can end as poison, or have other tasks
       insert into poison_messages (origin, transport, queue, identity, reason, description, kind, job_id, stage_id, task_ids, run,
         attempt, error)
       select 'row', processing_path, stages.queue, 'task-' || moved.id || '-a' || attempt, 'task-failed',
         moved.error ->> 'code' || ': ' || left(moved.error ->> 'message', 2000), 'tasks', job_id, moved.stage_id, array[moved.id],
         stages.run, attempt, moved.error
       from moved join stages on stages.id = moved.stage_id join jobs on jobs.id = job_id
-      where silent and moved.status = 'failed'
+      where moved.status = 'failed' and event is distinct from 'task-poisoned' -- which has its record
       on conflict (transport, queue, identity) do nothing
     ), noted as (
       insert into events (job_id, stage_id, task_id, kind, details)

@@ -4,6 +4,7 @@ import { ExponentialBackoff, handleWhen, retry } from "cockatiel";
 import type { Logger } from "pino";
 import { salvageIds } from "../contracts/salvage.ts";
 import { PermanentError } from "../errors.ts";
+import { createSlots } from "../slots.ts";
 import { isDatabaseAway } from "../store/database.ts";
 import { abandon, type LockedMessage, LockLostError, type Settlement, type Transport } from "./transport.ts";
 
@@ -53,8 +54,8 @@ const settling = retry(handleWhen((error) => !(error instanceof LockLostError)),
 });
 
 /**
- * Receives from a queue until `signal` is aborted, then drains: takes no more, and settles what it has locked. The only place
- * that renews, settles and drains; what a message's end means for the rows is the handler's.
+ * Receives from a queue until `signal` is aborted, then drains: takes no more, gives back at once what no handler has begun, and
+ * settles what they have. The only place that renews, settles and drains; what a message's end means for the rows is the handler's.
  */
 export async function consume(
   transport: Transport,
@@ -122,9 +123,10 @@ export async function consume(
     };
     const lock = keepLocked(message, transport.lockMs, delivery);
     try {
-      const slot = await handling.take(1, deadline.signal);
+      const slot = await handling.take(1, signal);
       delivery.phase("received");
-      const settlement = await decide(message, delivery).finally(() => handling.give(slot));
+      // What has not begun when the stop comes is another process's to begin.
+      const settlement = slot === 0 ? abandon : await decide(message, delivery).finally(() => handling.give(slot));
       await lock.stop();
       await settling.execute(() => settle(message, settlement));
       delivery.phase("settled");
@@ -204,39 +206,6 @@ function keepLocked(message: LockedMessage, lockMs: number, delivery: Delivery):
     async stop() {
       clearInterval(timer);
       await renewal;
-    },
-  };
-}
-
-interface Slots {
-  /** Waits for at least one, takes up to `max`; 0 if the signal was aborted first. */
-  take(max: number, signal: AbortSignal): Promise<number>;
-  give(count: number): void;
-}
-
-function createSlots(size: number): Slots {
-  let free = size;
-  let waiting: (() => void)[] = [];
-  return {
-    async take(max, signal) {
-      while (free === 0 && !signal.aborted) {
-        const { promise, resolve } = Promise.withResolvers<void>();
-        const wake = () => resolve();
-        waiting.push(wake);
-        signal.addEventListener("abort", wake, { once: true });
-        await promise;
-        signal.removeEventListener("abort", wake);
-      }
-      const taken = Math.min(max, free);
-      free -= taken;
-      return taken;
-    },
-    give(count) {
-      free += count;
-      if (count === 0) return;
-      const woken = waiting;
-      waiting = [];
-      for (const wake of woken) wake();
     },
   };
 }

@@ -2,7 +2,7 @@ import type { Logger } from "pino";
 import type { Message } from "../contracts/messages.ts";
 import { createGroup } from "../group.ts";
 import type { Db } from "../store/database.ts";
-import { type Batch, markSent, markUnsent } from "../store/outbox.ts";
+import { type Batch, firstSendLeaseMs, markSent, markUnsent } from "../store/outbox.ts";
 import { withTimeLimit } from "../time-limit.ts";
 import type { TransportName } from "../transports.ts";
 import type { QueueNames } from "./queues.ts";
@@ -31,7 +31,11 @@ export interface Sender {
  * Sends batches that this sender has locked, and marks them. Never rejects: what can't be sent or marked now stays in the outbox,
  * and the relay does it later. A crash between send and mark sends twice, which is harmless. Returns how many were sent.
  */
-export async function sendBatches({ db, sender, transports, log }: Sender, batches: readonly Batch[]): Promise<number> {
+export async function sendBatches(
+  { db, sender, transports, log }: Sender,
+  batches: readonly Batch[],
+  limitMs = sendMs,
+): Promise<number> {
   if (batches.length === 0) return 0;
   // Each is marked as soon as it is sent, so that a small one doesn't wait for a large one, nor die with it.
   const mark = createGroup(async (ids: readonly number[]) => {
@@ -44,7 +48,7 @@ export async function sendBatches({ db, sender, transports, log }: Sender, batch
     try {
       const open = transports.get(batch.transport);
       if (!open) throw new Error(`transport ${batch.transport} is not enabled here`);
-      await withTimeLimit(open.transport.send(queueName(open.queues, batch.queue), createMessages(batch)), sendMs);
+      await withTimeLimit(open.transport.send(queueName(open.queues, batch.queue), createMessages(batch)), limitMs);
     } catch (thrown) {
       error = thrown ?? new Error("the transport gave no reason");
       log.warn({ ...ids, err: error }, "batch not sent");
@@ -58,6 +62,14 @@ export async function sendBatches({ db, sender, transports, log }: Sender, batch
     return error === undefined;
   }));
   return sent.filter(Boolean).length;
+}
+
+/**
+ * The fast path: sends what was locked by the commit that inserted it, and takes no longer than that lock holds. A broker that has
+ * not answered by then is the relay's to wait for.
+ */
+export async function sendFirst(sender: Sender, batches: readonly Batch[]): Promise<number> {
+  return await sendBatches(sender, batches, firstSendLeaseMs);
 }
 
 /** The messages of a batch. Their ids name this sending of this row, and are never used again. */

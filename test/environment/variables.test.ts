@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import * as v from "valibot";
 import { expect, test } from "vitest";
-import { loadDevSettings } from "../../dev/stack/settings.ts";
+import { loadDevSettings, portNames, portVariable } from "../../dev/stack/settings.ts";
 import { loadConfig as loadApiConfig } from "../../services/api/config.ts";
 import { loadConfig as loadOrchestratorConfig } from "../../services/orchestrator/config.ts";
 import { loadConfig as loadPoisonConfig } from "../../services/poison-handler/config.ts";
@@ -77,4 +77,20 @@ test("a setting with several names is read under each, and two that differ are r
     expect(loadBoth).toThrow(`AZURE_SERVICE_BUS_CONNECTION_STRING, ${name}`);
     expect(loadBoth).not.toThrow("secret");
   }
+});
+
+test("a list is refused under the name of its variable, with what is wrong in it", () => {
+  const load = (environment: Record<string, string>) =>
+    loadRunnerConfig({ DATABASE_URL: "postgres://localhost/x", TRANSPORTS: "bullmq", ...environment });
+  expect(() => load({ TRANSPORTS: "bullmq, kafka,,service_bus" })).toThrow(
+    /^TRANSPORTS: "kafka" is none of service_bus, storage_queue, bullmq; TRANSPORTS: "" is none of service_bus, storage_queue, bullmq$/,
+  );
+  expect(() => load({ TASK_QUEUE: "scoring-jobs,Report_Jobs" })).toThrow(/^TASK_QUEUE: "Report_Jobs" must be 3 to 55 lower-case/);
+  expect(() => load({ TASK_QUEUE: "x".repeat(10_000) })).toThrow(/^TASK_QUEUE: "x{76}…" must be/);
+  expect(() => load({ TASK_QUEUE: " " })).toThrow(/^TASK_QUEUE: is set but empty$/);
+  expect(load({ TASK_QUEUE: "scoring-jobs, report-jobs" }).queues).toEqual(["scoring-jobs", "report-jobs"]);
+});
+
+test("each port of the stack has a variable, by which it is called when it is taken", () => {
+  expect(variablesOf(loadDevSettings)).toEqual(expect.arrayContaining(portNames.map(portVariable)));
 });

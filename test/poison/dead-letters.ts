@@ -8,6 +8,7 @@ import { openClaimCheck } from "../../shared/claim-check/open.ts";
 import type { Sql } from "../../shared/store/database.ts";
 import { startJob, submitJob } from "../../shared/store/jobs.ts";
 import { type Batch, claimHintBatches, claimTaskBatches, markSent } from "../../shared/store/outbox.ts";
+import { findUnjudged } from "../../shared/store/poison.ts";
 import { renewRunner } from "../../shared/store/runners.ts";
 import { type ClaimedStage, insertTasks, sealStage } from "../../shared/store/stages.ts";
 import { openMemoryTransport } from "../../shared/transport/memory.ts";
@@ -24,11 +25,14 @@ export interface DeadLetters {
   die(queue: string, message: OutgoingMessage, reason?: string, description?: string): Promise<LockedMessage>;
   /** Takes a dead letter in, as often as asked, and returns its record. */
   takeIn(queue: string, dead: LockedMessage): Promise<PoisonRow>;
+  /** What a handler's round does about records that nobody has judged. */
+  judgeTheRest(): Promise<void>;
   close(): Promise<void>;
 }
 
 export interface PoisonRow {
   readonly id: number;
+  readonly origin: string;
   readonly verdict: string;
   readonly reason: string;
   readonly sightings: number;
@@ -43,11 +47,8 @@ export interface PoisonRow {
 export async function openDeadLetters(sql: Sql): Promise<DeadLetters> {
   const directory = await mkdtemp(join(tmpdir(), "sluice-poison-"));
   const transport = openMemoryTransport();
-  const takeIn = createTakeIn({
-    sql,
-    claimCheck: openClaimCheck({ directory }),
-    judge: createJudge({ sql, id: "poison-1", graceMs, log: silent }),
-  });
+  const judge = createJudge({ sql, id: "poison-1", graceMs, log: silent });
+  const takeIn = createTakeIn({ sql, claimCheck: openClaimCheck({ directory }), judge });
   const { signal } = new AbortController();
   const delivery = { signal, log: silent, identify: () => {}, phase: () => {} };
   return {
@@ -61,9 +62,15 @@ export async function openDeadLetters(sql: Sql): Promise<DeadLetters> {
     },
     async takeIn(queue, dead) {
       await takeIn({ transport: "bullmq", queue })(dead, delivery);
-      const [row] = await sql<PoisonRow[]>`select * from poison_messages where identity = ${dead.identity}`;
+      const [row] = await sql<
+        PoisonRow[]
+      >`select * from poison_messages where identity = ${dead.identity} or message_id = ${dead.messageId}
+        order by id desc limit 1`;
       if (!row) throw new Error(`${dead.messageId} was not recorded`);
       return row;
+    },
+    async judgeTheRest() {
+      for (const poisonId of await findUnjudged(sql, 100)) await judge(poisonId);
     },
     async close() {
       await transport.close();

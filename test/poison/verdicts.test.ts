@@ -50,6 +50,8 @@ describe("a hint of one task", () => {
     await end(sql, first(taskIds), "failed", "file 17 is not there");
     const poison = await letters.takeIn("tasks", await letters.die("tasks", first(messages), "task-failed", "error: no"));
     expect(poison).toMatchObject({ verdict: "expected", reason: "task-failed", attempt: 1, job_id: jobId });
+    expect(poison).toMatchObject({ origin: "row", sightings: 2, body_head: first(messages).body });
+    expect(await sql`select count(*)::int as records from poison_messages`).toEqual([{ records: 1 }]);
     expect(await sql`select code, message, task_type, stage_name, messages from poison_groups`).toEqual([
       { code: "error", message: "file <n> is not there", task_type: "t", stage_name: "one", messages: 1 },
     ]);
@@ -136,10 +138,10 @@ describe("a hint of one task", () => {
   });
 
   test("of a cancelled task is stale", async ({ sql, letters }) => {
-    const { messages } = await sendStage(sql);
+    const { stage, messages } = await sendStage(sql);
     await stopJob(sql, { jobId, as: "cancelled", error: null });
     expect((await letters.takeIn("tasks", await letters.die("tasks", first(messages)))).verdict).toBe("stale");
-    await cancelTasks(sql, "sweep", jobId, 10);
+    await cancelTasks(sql, "sweep", { stageId: stage.stageId, startIndex: 0, size: 10 });
     await endStoppedJobs(sql);
     const later = await letters.die("tasks", { ...first(messages), messageId: "by-hand" });
     expect((await letters.takeIn("tasks", later)).verdict).toBe("stale");
@@ -156,6 +158,36 @@ describe("a hint of one task", () => {
   });
 });
 
+describe("a task that failed", () => {
+  test("has its record with its row, if its message never comes; interrupted for the last time, it is unhandled", async ({ sql, letters }) => {
+    const { taskIds } = await sendStage(sql, { tasks: 2 });
+    await end(sql, first(taskIds), "failed", "no");
+    await sql`update tasks set interruptions = 2 where id = ${taskIds[1] ?? 0}`;
+    await claimTasks(sql, "runner", [{ taskId: taskIds[1] ?? 0, claimId: "runner:last", alone: true }]);
+    await sql`update runners set lease_until = now() - interval '1 s'`;
+    await interruptTasks(sql, "sweep", { graceMs: 0, limit: 10 });
+    await letters.judgeTheRest();
+    expect(
+      await sql`select origin, reason, verdict, error ->> 'code' as code, array_to_json(task_ids) as tasks from poison_messages order by id`,
+    )
+      .toEqual([
+        { origin: "row", reason: "task-failed", verdict: "expected", code: "error", tasks: [taskIds[0]] },
+        { origin: "row", reason: "task-failed", verdict: "unhandled", code: "interrupted", tasks: [taskIds[1]] },
+      ]);
+  });
+
+  test("whose next interruption would be its last is claimed only by a process that runs nothing else", async ({ sql, letters }) => {
+    const { taskIds } = await sendStage(sql);
+    const taskId = first(taskIds);
+    await sql`update tasks set interruptions = 2`;
+    expect(await claimTasks(sql, "runner", [{ taskId, claimId: "runner:in-company" }])).toEqual(["alone"]);
+    expect(await statusOf(sql, taskId)).toBe("pending");
+    const [claimed] = await claimTasks(sql, "runner", [{ taskId, claimId: "runner:alone", alone: true }]);
+    expect(claimed).toMatchObject({ taskId, attempt: 1 });
+    expect(letters).toBeDefined();
+  });
+});
+
 describe("a hint of several tasks", () => {
   test("is split: each that waits is hinted alone, whatever the others did, and nothing is counted", async ({ sql, letters }) => {
     const { taskIds, messages } = await sendStage(sql, { tasks: 4, tasksPerMessage: 4 });
@@ -165,29 +197,6 @@ describe("a hint of several tasks", () => {
     const hints = (await sendTasks(sql)).map(({ body }) => JSON.parse(body).taskIds);
     expect(hints).toEqual([[taskIds[2]], [taskIds[3]]]);
     expect(await sql`select distinct poisonings from tasks`).toEqual([{ poisonings: 0 }]);
-  });
-
-  test("leaves a record with the row of each task that failed in company", async ({ sql, letters }) => {
-    const { taskIds } = await sendStage(sql, { tasks: 2, tasksPerMessage: 2 });
-    const claimed = taskIds.map((taskId) => ({ taskId, claimId: `runner:${++claims}` }));
-    await claimTasks(sql, "runner", claimed);
-    await recordAttempts(
-      sql,
-      "runner",
-      claimed.map((claim) => ({
-        ...claim,
-        outcome: "failed",
-        error: { code: "error", message: "no" },
-        permanent: false,
-        retry,
-        inCompany: true,
-      })),
-    );
-    expect(await sql`select origin, reason, array_to_json(task_ids) as task_ids, attempt from poison_messages order by id`)
-      .toEqual(
-        taskIds.map((taskId) => ({ origin: "row", reason: "task-failed", task_ids: [taskId], attempt: 1 })),
-      );
-    expect(letters).toBeDefined();
   });
 });
 

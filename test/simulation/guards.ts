@@ -299,8 +299,8 @@ export const guards: readonly Guard[] = [
   {
     rule: "21 the sweep sends lost hints of jobs again",
     mutations: [{
-      find: "where status = 'queued' and updated_at < now() - ?",
-      replace: "where status = 'queued' and updated_at < now() - 1e6::float * ?",
+      find: "and updated_at < now() - ? * interval '1 ms' * 2",
+      replace: "and updated_at < now() - 1e6::float * ? * interval '1 ms' * 2",
     }],
     focus: { broker: { lost: 0.4 } },
     seed: 3,
@@ -339,8 +339,8 @@ export const guards: readonly Guard[] = [
         replace: "",
       },
       {
-        find: "jobs.status = 'stopping' and tasks.status in ('pending', 'processing')",
-        replace: "jobs.status = 'stopping' and tasks.status = 'pending'",
+        find: "and tasks.status not in ('completed', 'failed', 'cancelled')",
+        replace: "and tasks.status not in ('completed', 'failed', 'cancelled', 'processing')",
       },
     ],
     focus: { behaviours: ["slow"], cancels: 1 },

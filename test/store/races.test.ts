@@ -1,54 +1,23 @@
 import { describe, expect } from "vitest";
-import type { Sql } from "../../shared/store/database.ts";
+import { openDatabase, type Sql } from "../../shared/store/database.ts";
 import { findViolations } from "../../shared/store/invariants.ts";
-import { endStoppedJobs, startJob, stopJob, submitJob } from "../../shared/store/jobs.ts";
+import { endStoppedJobs, stopJob, submitJob } from "../../shared/store/jobs.ts";
 import { claimHintBatches, claimTaskBatches, markSent } from "../../shared/store/outbox.ts";
 import { renewRunner } from "../../shared/store/runners.ts";
 import { type ClaimedStage, decideStage, insertTasks, releaseStage, sealStage, takeStage } from "../../shared/store/stages.ts";
 import { hintTasksAgain, interruptStages, takeSweepLease } from "../../shared/store/sweep.ts";
-import { type AttemptEnd, cancelTasks, claimTasks, interruptTasks, recordAttempts } from "../../shared/store/tasks.ts";
+import {
+  type AttemptEnd,
+  cancelTasks,
+  claimTasks,
+  interruptTasks,
+  recordAttempts,
+  sliceStage,
+} from "../../shared/store/tasks.ts";
 import { test } from "../support/database.ts";
+import { claim, jobId, openStage, seed, startedStage } from "../support/open-stage.ts";
 
-const jobId = "a".repeat(64);
-const seed = { number: 1, name: "one", taskType: "t", queue: "tasks", tasksPerMessage: 1, timeoutMs: 60_000, deadlineMs: null };
 const retry = { maxFailures: 3, backoffMs: 0, maxBackoffMs: 0 };
-
-async function startedStage(sql: Sql, timeoutMs = 60_000): Promise<ClaimedStage> {
-  await submitJob(sql, "api", {
-    jobId,
-    jobType: "j",
-    parameters: {},
-    processingPath: "bullmq",
-    totalStages: 2,
-    correlationId: "c",
-  });
-  const stage = await startJob(sql, "orchestrator/1", { jobId, run: 1, stage: { ...seed, timeoutMs } });
-  if (!stage) throw new Error("the job did not start");
-  return stage;
-}
-
-/** A sealed stage whose tasks are all sent. */
-async function openStage(
-  sql: Sql,
-  tasks: number,
-  timeoutMs?: number,
-): Promise<{ stage: ClaimedStage; taskIds: readonly number[] }> {
-  const stage = await startedStage(sql, timeoutMs);
-  const parameters = Array.from({ length: tasks }, (_, number) => ({ number }));
-  expect(await insertTasks(sql, stage, { startIndex: 0, parameters, tasksPerMessage: 1 })).toBe(true);
-  expect(await sealStage(sql, stage, tasks)).toEqual([]);
-  await renewRunner(sql, { id: "runner", processingPath: "bullmq", queue: "tasks" });
-  await sql`update outbox set status = 'queued', sent_at = now()`;
-  const rows = await sql<{ id: number }[]>`select id from tasks order by index`;
-  return { stage, taskIds: rows.map(({ id }) => id) };
-}
-let claims = 0;
-async function claim(sql: Sql, taskId: number): Promise<string> {
-  const claimId = `runner:${++claims}`;
-  const [answer] = await claimTasks(sql, "runner", [{ taskId, claimId }]);
-  if (typeof answer !== "object") throw new Error(`task ${taskId} is ${answer}`);
-  return claimId;
-}
 const completion = (taskId: number, claimId: string): AttemptEnd => ({
   taskId,
   claimId,
@@ -95,7 +64,7 @@ describe("claims", () => {
   test("a task that is not due, or whose job is stopping, is refused; one that is not there is unknown", async ({ sql }) => {
     const { taskIds } = await openStage(sql, 2);
     await sql`update tasks set not_before = now() + interval '1 hour' where index = 0`;
-    const wanted = [...taskIds, 999_999].map((taskId) => ({ taskId, claimId: `runner:${++claims}` }));
+    const wanted = [...taskIds, 999_999].map((taskId) => ({ taskId, claimId: `runner:any-${taskId}` }));
     expect((await claimTasks(sql, "runner", wanted)).map((answer) => typeof answer === "object" ? "claimed" : answer))
       .toEqual(["refused", "claimed", "unknown"]);
     await stopJob(sql, { jobId, as: "cancelled", error: null });
@@ -216,7 +185,7 @@ describe("deciding", () => {
 
 describe("the sweep", () => {
   test("interrupts what has no live lease or outlived its time-out, three times, then the task has failed", async ({ sql }) => {
-    const { taskIds } = await openStage(sql, 1, 1);
+    const { taskIds } = await openStage(sql, 1, { timeoutMs: 1 });
     for (const status of ["pending", "pending", "failed"] as const) {
       const claimId = await claim(sql, at(taskIds, 0));
       await sql`update tasks set claimed_at = now() - interval '1 minute'`;
@@ -225,6 +194,36 @@ describe("the sweep", () => {
     }
     const [task] = await sql`select status, interruptions, error ->> 'code' as code from tasks`;
     expect(task).toEqual({ status: "failed", interruptions: 3, code: "interrupted" });
+    expect(await findViolations(sql)).toEqual([]);
+  });
+  test("interrupts the attempt it found, not the one that another sweep has made room for meanwhile", async ({ sql, database }) => {
+    const { taskIds } = await openStage(sql, 1);
+    await renewRunner(sql, { id: "dead", processingPath: "bullmq", queue: "tasks" });
+    await claim(sql, at(taskIds, 0), "dead");
+    await sql`update runners set lease_until = now() - interval '1 s' where id = 'dead'`;
+    // The slow sweep's now() waits for a lock: it has found the dead runner's attempt by then, and not yet locked it.
+    await sql`
+      create function public.now() returns timestamptz language plpgsql as $$
+      begin
+        perform pg_advisory_xact_lock_shared(42);
+        return pg_catalog.now();
+      end $$`;
+    const url = new URL(database.url);
+    url.searchParams.set("search_path", "public, pg_catalog");
+    const slowSql = openDatabase(url.href, { applicationName: "slow-sweep", max: 1 });
+    const lock = await sql.reserve();
+    await lock`select pg_advisory_lock(42)`;
+    const slow = interruptTasks(slowSql, "slow", { graceMs: 0, limit: 10 });
+    await expect.poll(() => sql`select from pg_locks where locktype = 'advisory' and not granted`).toHaveLength(1);
+    expect((await interruptTasks(sql, "quick", { graceMs: 0, limit: 10 })).recorded.size).toBe(1);
+    const alive = await claim(sql, at(taskIds, 0));
+    await lock`select pg_advisory_unlock(42)`;
+    expect((await slow).recorded.size).toBe(0);
+    expect(await sql`select status, claim_id, interruptions from tasks`).toEqual([
+      { status: "processing", claim_id: alive, interruptions: 1 },
+    ]);
+    lock.release();
+    await slowSql.end({ timeout: 5 });
     expect(await findViolations(sql)).toEqual([]);
   });
   test("leaves a running attempt under a live lease alone", async ({ sql }) => {
@@ -300,16 +299,15 @@ describe("the relay", () => {
 });
 
 test("cancelling while results come in: the job ends last, nothing of it is open, the counters are right", async ({ sql }) => {
-  const { taskIds } = await openStage(sql, 200);
+  const { stage, taskIds } = await openStage(sql, 200);
   const ends = await Promise.all(taskIds.slice(0, 120).map(async (taskId) => completion(taskId, await claim(sql, taskId))));
   await Promise.all([
     ...Array.from({ length: 6 }, (_, group) => recordAttempts(sql, "runner", ends.slice(group * 20, group * 20 + 20))),
     (async () => {
       await stopJob(sql, { jobId, as: "cancelled", error: null });
-      while (await cancelTasks(sql, "sweep", jobId, 30) > 0);
+      for (const slice of sliceStage({ ...stage, nextIndex: 200 }, 30)) await cancelTasks(sql, "sweep", slice);
     })(),
   ]);
-  while (await cancelTasks(sql, "sweep", jobId, 30) > 0);
   expect(await endStoppedJobs(sql, jobId)).toEqual([jobId]);
   expect(await endStoppedJobs(sql, jobId)).toEqual([]);
   expect((await sql`select status, stop_as from jobs`)[0]).toEqual({ status: "cancelled", stop_as: null });

@@ -218,6 +218,31 @@ test("a stop drains what is locked and takes no more", async () => {
   );
 });
 
+test("a stop gives back at once what is locked and no handler has begun, while what runs goes on", async () => {
+  const finish = Promise.withResolvers<void>();
+  const handled: string[] = [];
+  await withQueue(
+    async ({ body }) => {
+      handled.push(body);
+      await finish.promise;
+      return complete;
+    },
+    { concurrency: 1, prefetch: 2, graceMs: 5_000 },
+    async (transport, stop) => {
+      await send(transport, "runs", "waits", "waits too");
+      await expect.poll(() => handled).toEqual(["runs"]);
+      const stopped = stop();
+      const again = await transport.receive("q", { max: 3, signal: AbortSignal.timeout(2_000) });
+      expect(again.map(({ body }) => body)).toEqual(["waits", "waits too"]);
+      expect((await transport.counts("q")).active).toBe(3); // the first is still locked
+      finish.resolve();
+      await stopped;
+      expect((await transport.counts("q")).active).toBe(2);
+      expect(handled).toEqual(["runs"]);
+    },
+  );
+});
+
 test("a handler that doesn't end within the grace is told to, and its message is abandoned", async () => {
   await withQueue(
     async (_message, { signal }) => {
