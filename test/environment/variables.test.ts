@@ -6,7 +6,7 @@ import { loadConfig as loadApiConfig } from "../../services/api/config.ts";
 import { loadConfig as loadOrchestratorConfig } from "../../services/orchestrator/config.ts";
 import { loadConfig as loadPoisonConfig } from "../../services/poison-handler/config.ts";
 import { loadConfig as loadRunnerConfig } from "../../services/task-runner/config.ts";
-import { serviceBusConnectionString } from "../../shared/environment.ts";
+import { BrokerEnvironment, loadEnvironment, serviceBusConnectionString } from "../../shared/environment.ts";
 import { heapFlags } from "../../shared/heap.ts";
 
 const readers = {
@@ -14,6 +14,12 @@ const readers = {
   orchestrator: loadOrchestratorConfig,
   "task-runner": loadRunnerConfig,
   "poison-handler": loadPoisonConfig,
+};
+
+/** What has a task of Deno. */
+const tasksOfDeno = {
+  ...readers,
+  provision: (environment: Record<string, string | undefined>) => loadEnvironment(BrokerEnvironment, environment),
 };
 
 const NodePackage = v.object({ scripts: v.record(v.string(), v.string()) });
@@ -38,11 +44,11 @@ function variablesOf(load: (environment: Record<string, string | undefined>) => 
   return [...asked].sort();
 }
 
-test.each(Object.entries(readers))(
-  "`deno task %s` may read what the role reads, and what Azure's credentials do",
-  async (role, load) => {
+test.each(Object.entries(tasksOfDeno))(
+  "`deno task %s` may read what it reads, and what Azure's credentials do",
+  async (name, load) => {
     const { tasks } = v.parse(DenoConfig, JSON.parse(await readFile("deno.json", "utf8")));
-    const task = tasks[role] ?? "";
+    const task = tasks[name] ?? "";
     const allowed = /--allow-env=(\S+)/.exec(task)?.[1]?.split(",") ?? [];
     const azure = ["AZURE_*", "IDENTITY_ENDPOINT", "IDENTITY_HEADER"];
     const own = variablesOf(load).filter((name) => !name.startsWith("AZURE_"));
