@@ -1,6 +1,6 @@
-import { BrokerEnvironment, loadEnvironment } from "../environment.ts";
 import { PermanentError } from "../errors.ts";
 import { ArgumentError, type CommandLine, parseCommandLine, refuseSwallowedOptions, usage } from "./command-line.ts";
+import { adviseServices, loadConfig } from "./config.ts";
 import { openTargets } from "./open-targets.ts";
 import { provision } from "./provision.ts";
 import { exitCodeOf, formatReport } from "./report.ts";
@@ -17,10 +17,12 @@ try {
 }
 
 async function run({ mode, tier, json }: CommandLine): Promise<[report: string, exitCode: number]> {
-  const targets = openTargets(loadEnvironment(BrokerEnvironment, process.env), tier);
-  const findings = await provision(targets, mode);
+  const config = loadConfig(process.env);
+  const findings = await provision(openTargets(config, tier), mode);
   const exitCode = exitCodeOf(findings);
-  return [json ? JSON.stringify({ mode, tier, exitCode, findings }, null, 2) : formatReport(findings, mode), exitCode];
+  const note = adviseServices(config, tier);
+  if (json) return [JSON.stringify({ mode, tier, exitCode, findings, note }, null, 2), exitCode];
+  return [formatReport(findings, mode) + (note ? `\n\n${note}` : ""), exitCode];
 }
 
 /** Without waiting for what still hangs: a connection that isn't answered is no reason to stay. */

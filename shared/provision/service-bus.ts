@@ -2,7 +2,6 @@ import type { QueueProperties, ServiceBusAdministrationClient } from "@azure/ser
 import { PermanentError } from "../errors.ts";
 import { createServiceBusAdminClient, hostOfAccount, type ServiceBusAccount } from "../transport/service-bus-account.ts";
 import { createQueue, queueDefaults } from "../transport/service-bus-queues.ts";
-import { serviceBusPoisonQueue } from "../transport/queues.ts";
 import { firstLine, statusOf } from "./cause.ts";
 import type { Difference, Remedy, Resource, Target } from "./target.ts";
 
@@ -13,8 +12,15 @@ export type Tier = (typeof tiers)[number];
 /** What Azure writes where there is no limit: the longest duration of .NET. */
 const forever = "P10675199DT2H48M5.4775807S";
 
-/** The queues of a namespace and, in Standard, the one that gets the dead letters of all. Needs the right to manage. */
-export function createServiceBusTarget(account: ServiceBusAccount, queues: readonly string[], tier: Tier): Target {
+export interface ServiceBusQueues {
+  readonly tier: Tier;
+  readonly queues: readonly string[];
+  /** What gets the dead letters of all, unless the tier is Basic. */
+  readonly poisonQueue: string;
+}
+
+/** The queues of a namespace. Needs the right to manage. */
+export function createServiceBusTarget(account: ServiceBusAccount, { tier, queues, poisonQueue }: ServiceBusQueues): Target {
   const place = hostOfAccount(account);
   const client = createServiceBusAdminClient(account);
   const work = (forwardDeadLettersTo?: string) =>
@@ -32,8 +38,8 @@ export function createServiceBusTarget(account: ServiceBusAccount, queues: reado
       }
       // First what is forwarded to: the others can't be made without it.
       return [
-        [createQueueResource(client, { name: serviceBusPoisonQueue, forwardDeadLettersTo: undefined, tier })],
-        work(serviceBusPoisonQueue),
+        [createQueueResource(client, { name: poisonQueue, forwardDeadLettersTo: undefined, tier })],
+        work(poisonQueue),
       ];
     },
     explain,

@@ -6,8 +6,9 @@ import { loadConfig as loadApiConfig } from "../../services/api/config.ts";
 import { loadConfig as loadOrchestratorConfig } from "../../services/orchestrator/config.ts";
 import { loadConfig as loadPoisonConfig } from "../../services/poison-handler/config.ts";
 import { loadConfig as loadRunnerConfig } from "../../services/task-runner/config.ts";
-import { BrokerEnvironment, loadEnvironment, serviceBusConnectionString } from "../../shared/environment.ts";
+import { serviceBusConnectionString } from "../../shared/environment.ts";
 import { heapFlags } from "../../shared/heap.ts";
+import { loadConfig as loadProvisionConfig } from "../../shared/provision/config.ts";
 
 const readers = {
   api: loadApiConfig,
@@ -17,10 +18,7 @@ const readers = {
 };
 
 /** What has a task of Deno. */
-const tasksOfDeno = {
-  ...readers,
-  provision: (environment: Record<string, string | undefined>) => loadEnvironment(BrokerEnvironment, environment),
-};
+const tasksOfDeno = { ...readers, provision: loadProvisionConfig };
 
 const NodePackage = v.object({ scripts: v.record(v.string(), v.string()) });
 const DenoConfig = v.object({ tasks: v.record(v.string(), v.string()) });
@@ -67,7 +65,7 @@ test.each(Object.keys(readers))("%s starts with a bounded heap, on both runtimes
 test(".env.example names every variable", async () => {
   const text = await readFile(".env.example", "utf8");
   const named = new Set([...text.matchAll(/^#?([A-Za-z_]+)=/gm)].map(([, name]) => name));
-  const read = [...Object.values(readers), loadDevSettings].flatMap(variablesOf);
+  const read = [...Object.values(tasksOfDeno), loadDevSettings].flatMap(variablesOf);
   expect([...named].sort()).toEqual([...new Set(read)].sort());
 });
 

@@ -73,6 +73,7 @@ test("npm run provision makes what all transports need; a check says so, under N
   expect(created.exitCode).toBe(0);
   expect(cells(created.stdout)).toMatchObject(Object.fromEntries(everything.map((name) => [name, "there created"])));
   expect(created.stdout).toContain("18 created");
+  expect(created.stdout).toContain("set AZURE_SERVICE_BUS_POISON_QUEUE=sb-poison for the poison-handler");
 
   const node = await npm(["--", "--check"]);
   const underDeno = await deno(["--check"]);
@@ -98,7 +99,19 @@ test("one transport that fails is named with its cause, the others are checked, 
   }
 });
 
-test("--json is for programs: modes, exit code and each difference", async () => {
+test("dead letters are forwarded to the queue that the poison-handler has been told", async () => {
+  const variables = { ...environment(), TRANSPORTS: "service_bus", AZURE_SERVICE_BUS_POISON_QUEUE: "dead-ends" };
+  const { stdout } = await npm(["--", "--update"], variables);
+  expect(cells(stdout)).toMatchObject({
+    "service_bus dead-ends": "there created",
+    "service_bus sb-tasks": "forwardDeadLetteredMessagesTo dead-ends sb-poison, now dead-ends",
+  });
+  expect(stdout).not.toContain("NOTE");
+  const { exitCode } = await npm(["--", "--check"], variables);
+  expect(exitCode).toBe(0);
+});
+
+test("--json is for programs: mode, exit code and each difference", async () => {
   const { exitCode, stdout } = await npm(["--", "--check", "--json", "--tier", "basic"], {
     ...environment(),
     TRANSPORTS: "service_bus",

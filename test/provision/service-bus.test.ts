@@ -39,7 +39,9 @@ function run(
   mode: Mode,
   options: { tier?: Tier; queues?: readonly string[] } = {},
 ): Promise<readonly Finding[]> {
-  return provision([createServiceBusTarget(account, options.queues ?? queues, options.tier ?? "standard")], mode);
+  return provision([
+    createServiceBusTarget(account, { tier: "standard", queues, poisonQueue: "sb-poison", ...options }),
+  ], mode);
 }
 
 /** The outcome of each queue. */
@@ -219,7 +221,11 @@ test("a dead letter arrives in sb-poison, and purging the queue it came from sti
     await transport.send(queue, [{ messageId: `of-${queue}`, body: `{"from":"${queue}"}` }]);
     await (await receiveOne(transport, queue)).moveToDeadLetters("task-failed", "as a test wants it");
     const poison = await receiveOne(transport, "sb-poison");
-    expect(poison).toMatchObject({ messageId: `of-${queue}`, body: `{"from":"${queue}"}` });
+    expect(poison).toMatchObject({
+      messageId: `of-${queue}`,
+      body: `{"from":"${queue}"}`,
+      deadLettered: { reason: "task-failed", description: "as a test wants it" },
+    });
     await poison.complete();
     await transport.purge(queue);
   }
@@ -321,7 +327,7 @@ test("a queue that another process is just creating is waited for", async () => 
   const client = createServiceBusAdminClient(broker);
   // Until it is there, Azure answers 409 to those who create it and 404 to those who look.
   let asked = 0;
-  const target = createServiceBusTarget(broker, [], "standard");
+  const target = createServiceBusTarget(broker, { tier: "standard", queues: [], poisonQueue: "sb-poison" });
   const slow = {
     ...target,
     open: async () => [[{
