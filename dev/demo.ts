@@ -7,7 +7,7 @@ import { checkHelloWorld, checkListContainer } from "./demo/check.ts";
 import { readDemoFiles, uploadFiles, writeDemoFiles } from "./demo/files.ts";
 import { createProgress } from "./demo/progress.ts";
 import { takeRedisDatabase } from "./demo/redis-database.ts";
-import { formatTable } from "./demo/table.ts";
+import { formatTable } from "../shared/table.ts";
 import { describeLogTails } from "./stack/describe-log-tails.ts";
 import { stackTransports } from "./stack/programs.ts";
 import { createDemoSettings } from "./stack/settings.ts";

@@ -1,6 +1,6 @@
 import { DefaultAzureCredential } from "@azure/identity";
 import { type BlobAccount, createBlobClient } from "./blob-storage/account.ts";
-import { type CommonEnvironment, missingSetting, serviceBusConnectionString } from "./environment.ts";
+import { type BrokerEnvironment, missingSetting, serviceBusConnectionString } from "./environment.ts";
 import type { ServiceBusAccount } from "./transport/service-bus-account.ts";
 import type { StorageQueueAccount } from "./transport/storage-queue.ts";
 
@@ -13,7 +13,7 @@ export interface AzureStorage {
 }
 
 /** Connects nothing; a credential is made only where there is no connection string. */
-export function openAzureStorage(environment: CommonEnvironment): AzureStorage {
+export function openAzureStorage(environment: BrokerEnvironment): AzureStorage {
   const { AZURE_STORAGE_CONNECTION_STRING: connectionString, AZURE_STORAGE_QUEUE_URL, AZURE_STORAGE_BLOB_URL } = environment;
   let credential: DefaultAzureCredential | undefined;
   let blobs: BlobAccount | undefined;

@@ -52,9 +52,9 @@ function shorten(value: unknown): string {
   return text.length <= 80 ? text : `${text.slice(0, 77)}…"`;
 }
 
-/** What every service reads. */
-export const CommonEnvironment = v.object({
-  DATABASE_URL: Url("postgres:", "postgresql:"),
+/** Where brokers and storage are, and what their queues are called: what `npm run provision` reads. */
+export const BrokerEnvironment = v.object({
+  DATABASE_URL: v.optional(Url("postgres:", "postgresql:")),
   /** BullMQ runs on it; without it, on `BULLMQ_DATABASE_URL`. */
   REDIS_URL: v.optional(Url("redis:", "rediss:")),
   /** The PostgreSQL that BullMQ uses where there is no Redis. Default: `DATABASE_URL`. */
@@ -82,6 +82,13 @@ export const CommonEnvironment = v.object({
   /** Claim checks go to this directory, or else to this Blob container. */
   CLAIM_CHECK_DIRECTORY: v.optional(Text),
   CLAIM_CHECK_CONTAINER: v.optional(Text, "sluice-claim-checks"),
+});
+export type BrokerEnvironment = v.InferOutput<typeof BrokerEnvironment>;
+
+/** What every service reads. */
+export const CommonEnvironment = v.object({
+  ...BrokerEnvironment.entries,
+  DATABASE_URL: Url("postgres:", "postgresql:"),
   LOG_LEVEL: v.optional(v.picklist(logLevels), "info"),
   HOST: v.optional(Text, "127.0.0.1"),
   PORT: Integer(0, 65_535, 0),
@@ -91,7 +98,7 @@ export const CommonEnvironment = v.object({
 export type CommonEnvironment = v.InferOutput<typeof CommonEnvironment>;
 
 /** What of the environment job types are made from: the same in every role. */
-export function readJobSettings(environment: CommonEnvironment): { readonly assessment: AssessmentSettings } {
+export function readJobSettings(environment: BrokerEnvironment): { readonly assessment: AssessmentSettings } {
   return {
     assessment: {
       scoringQueue: environment.AZURE_SERVICE_BUS_SCORING_QUEUE,
@@ -108,7 +115,7 @@ const aliases = [
   ["AZURE_SERVICE_BUS_CONNECTION_STRING", "SERVICE_BUS_CONNECTION_STRING", "ServiceBusConnection"],
 ] as const;
 
-export function serviceBusConnectionString(environment: CommonEnvironment): string | undefined {
+export function serviceBusConnectionString(environment: BrokerEnvironment): string | undefined {
   const { AZURE_SERVICE_BUS_CONNECTION_STRING, SERVICE_BUS_CONNECTION_STRING, ServiceBusConnection } = environment;
   return AZURE_SERVICE_BUS_CONNECTION_STRING ?? SERVICE_BUS_CONNECTION_STRING ?? ServiceBusConnection;
 }
@@ -145,7 +152,7 @@ export function loadOrExit<Config>(load: () => Config): Config {
 }
 
 /** The queues of the transports that this environment enables. */
-export function readQueues(environment: CommonEnvironment): ReadonlyMap<TransportName, QueueNames> {
+export function readQueues(environment: BrokerEnvironment): ReadonlyMap<TransportName, QueueNames> {
   return new Map(environment.TRANSPORTS.map((name) => [name, defaultQueues[name]]));
 }
 

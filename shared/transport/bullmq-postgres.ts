@@ -20,16 +20,7 @@ const connections = 10;
  * lock for that, so any number of processes may start at once. Times of locks come from the clock of each process.
  */
 export function openPostgresBroker(databaseUrl: string, locks: BullmqLocks): BullmqBroker {
-  // BullMQ declares the pool it wants in its own words; this is one, though the types of `pg` say it otherwise.
-  const pool = new pg.Pool({
-    connectionString: databaseUrl,
-    max: connections,
-    connectionTimeoutMillis: 5_000,
-    query_timeout: 15_000,
-    keepAlive: true,
-    options: "-c search_path=bullmq",
-    application_name: "sluice-bullmq",
-  }) as unknown as PgPool;
+  const pool = createPool(databaseUrl);
   const backends = new Map<string, IQueueBackend>();
   let opening: Promise<PostgresQueueBackend> | undefined;
 
@@ -71,11 +62,37 @@ export function openPostgresBroker(databaseUrl: string, locks: BullmqLocks): Bul
   };
 }
 
-async function migrate(pool: PgPool): Promise<void> {
+/** Connects with the first query. */
+export function createPool(databaseUrl: string): PgPool {
+  // BullMQ declares the pool it wants in its own words; this is one, though the types of `pg` say it otherwise.
+  return new pg.Pool({
+    connectionString: databaseUrl,
+    max: connections,
+    connectionTimeoutMillis: 5_000,
+    query_timeout: 15_000,
+    keepAlive: true,
+    options: "-c search_path=bullmq",
+    application_name: "sluice-bullmq",
+  }) as unknown as PgPool;
+}
+
+/** Makes the schema, or brings it up to date. Harmless if several do so at once. */
+export async function migrate(pool: PgPool): Promise<void> {
+  await withClient(pool, async (client) => {
+    if (await schemaVersion(client) < LATEST_SCHEMA_VERSION) await runMigrations(client);
+  });
+}
+
+/** 0: there is no schema. Rejects if this BullMQ is too old for it. */
+export async function readSchemaVersion(pool: PgPool): Promise<number> {
+  return await withClient(pool, schemaVersion);
+}
+
+async function withClient<Result>(pool: PgPool, use: (client: PgPoolClient) => Promise<Result>): Promise<Result> {
   const client = await pool.connect();
   let failure: unknown;
   try {
-    if (await schemaVersion(client) < LATEST_SCHEMA_VERSION) await runMigrations(client);
+    return await use(client);
   } catch (error) {
     failure = error;
     throw error;

@@ -38,6 +38,13 @@ export function createServiceBusAdminClient(account: ServiceBusAccount): Service
   });
 }
 
+/** Where its queues are made: the host, and the port if it isn't the usual one. */
+export function hostOfAccount(account: ServiceBusAccount): string {
+  if ("credential" in account) return hostOf(account.namespace);
+  const { connectionString, adminConnectionString = connectionString } = account;
+  return /Endpoint=\w+:\/\/([^/;]+)/i.exec(adminConnectionString)?.[1] ?? "Service Bus";
+}
+
 function hostOf(namespace: string): string {
   return namespace.includes(".") ? namespace : `${namespace}.servicebus.windows.net`;
 }

@@ -107,6 +107,15 @@ export function openServiceBusTransport(account: ServiceBusAccount, options: Ser
     }
   }
 
+  /** Where they are forwarded, they aren't in this queue, and Service Bus lets nobody receive them from it. */
+  async function deleteDeadLetters(queue: string): Promise<void> {
+    try {
+      await deleteAll({ queue, from: "dead-letters" });
+    } catch (error) {
+      if (!await administration.forwardsDeadLetters(queue)) throw error;
+    }
+  }
+
   return {
     name: "service_bus",
     get lockMs() {
@@ -133,7 +142,7 @@ export function openServiceBusTransport(account: ServiceBusAccount, options: Ser
     async purge(queue) {
       // What others have locked can't be deleted.
       await Promise.allSettled([...held.get(queue) ?? []].map((message) => message.complete()));
-      await Promise.all([deleteAll({ queue, from: "queue" }), deleteAll({ queue, from: "dead-letters" })]);
+      await Promise.all([deleteAll({ queue, from: "queue" }), deleteDeadLetters(queue)]);
     },
     async close() {
       closing.abort();

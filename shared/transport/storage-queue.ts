@@ -42,9 +42,7 @@ const pipelineOptions: StoragePipelineOptions = {
  * aborted, as its answer may hold messages that are locked by then; only waiting is.
  */
 export function openStorageQueueTransport(account: StorageQueueAccount, options: StorageQueueOptions = {}): Transport {
-  const service = "connectionString" in account
-    ? QueueServiceClient.fromConnectionString(account.connectionString, pipelineOptions)
-    : new QueueServiceClient(account.accountUrl, account.credential, pipelineOptions);
+  const service = createQueueServiceClient(account);
   const lockSeconds = Math.ceil((options.lockMs ?? 12_000) / 1_000);
   const maxDeliveryCount = options.maxDeliveryCount ?? defaultMaxDeliveryCount;
   const closing = new AbortController();
@@ -133,7 +131,15 @@ export function openStorageQueueTransport(account: StorageQueueAccount, options:
   };
 }
 
-function poisonQueueOf(queue: string): string {
+/** Connects with the first call. Throws if the connection string isn't one. */
+export function createQueueServiceClient(account: StorageQueueAccount): QueueServiceClient {
+  return "connectionString" in account
+    ? QueueServiceClient.fromConnectionString(account.connectionString, pipelineOptions)
+    : new QueueServiceClient(account.accountUrl, account.credential, pipelineOptions);
+}
+
+/** Where the dead letters of a queue go. */
+export function poisonQueueOf(queue: string): string {
   return `${queue}-poison`;
 }
 

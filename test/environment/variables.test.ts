@@ -8,6 +8,7 @@ import { loadConfig as loadPoisonConfig } from "../../services/poison-handler/co
 import { loadConfig as loadRunnerConfig } from "../../services/task-runner/config.ts";
 import { serviceBusConnectionString } from "../../shared/environment.ts";
 import { heapFlags } from "../../shared/heap.ts";
+import { loadConfig as loadProvisionConfig } from "../../shared/provision/config.ts";
 
 const readers = {
   api: loadApiConfig,
@@ -15,6 +16,9 @@ const readers = {
   "task-runner": loadRunnerConfig,
   "poison-handler": loadPoisonConfig,
 };
+
+/** What has a task of Deno. */
+const tasksOfDeno = { ...readers, provision: loadProvisionConfig };
 
 const NodePackage = v.object({ scripts: v.record(v.string(), v.string()) });
 const DenoConfig = v.object({ tasks: v.record(v.string(), v.string()) });
@@ -38,11 +42,11 @@ function variablesOf(load: (environment: Record<string, string | undefined>) => 
   return [...asked].sort();
 }
 
-test.each(Object.entries(readers))(
-  "`deno task %s` may read what the role reads, and what Azure's credentials do",
-  async (role, load) => {
+test.each(Object.entries(tasksOfDeno))(
+  "`deno task %s` may read what it reads, and what Azure's credentials do",
+  async (name, load) => {
     const { tasks } = v.parse(DenoConfig, JSON.parse(await readFile("deno.json", "utf8")));
-    const task = tasks[role] ?? "";
+    const task = tasks[name] ?? "";
     const allowed = /--allow-env=(\S+)/.exec(task)?.[1]?.split(",") ?? [];
     const azure = ["AZURE_*", "IDENTITY_ENDPOINT", "IDENTITY_HEADER"];
     const own = variablesOf(load).filter((name) => !name.startsWith("AZURE_"));
@@ -61,7 +65,7 @@ test.each(Object.keys(readers))("%s starts with a bounded heap, on both runtimes
 test(".env.example names every variable", async () => {
   const text = await readFile(".env.example", "utf8");
   const named = new Set([...text.matchAll(/^#?([A-Za-z_]+)=/gm)].map(([, name]) => name));
-  const read = [...Object.values(readers), loadDevSettings].flatMap(variablesOf);
+  const read = [...Object.values(tasksOfDeno), loadDevSettings].flatMap(variablesOf);
   expect([...named].sort()).toEqual([...new Set(read)].sort());
 });
 

@@ -131,7 +131,15 @@ async function nextMessage(sql: Sql): Promise<LockedMessage> {
   if (!batch || !message) throw new Error("nothing is to be sent");
   await markSent(sql, "relay", [batch.id]);
   const settled = async () => {};
-  return { ...message, identity: message.messageId, deliveryCount: 1, renewLock: settled, complete: settled, abandon: settled, moveToDeadLetters: settled };
+  return {
+    ...message,
+    identity: message.messageId,
+    deliveryCount: 1,
+    renewLock: settled,
+    complete: settled,
+    abandon: settled,
+    moveToDeadLetters: settled,
+  };
 }
 const delivery: Delivery = { signal: new AbortController().signal, log, identify() {}, phase() {} };
 
