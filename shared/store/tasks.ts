@@ -169,7 +169,7 @@ export async function interruptTasks(
       select tasks.id, tasks.stage_id, tasks.claim_id,
         case when tasks.interruptions + 1 >= ${maxInterruptions} then 'failed' else 'pending' end as to_status,
         null::jsonb as result, null::text as result_ref, ${JSON.stringify(error)}::text::jsonb as error,
-        0 as failure, 1 as interruption, 0 as deferral, 0 as delay_ms, 'task-interrupted' as event
+        0 as failure, 1 as interruption, 0 as deferral, 0::float as delay_ms, 'task-interrupted' as event
       from tasks join found on found.id = tasks.id
       where tasks.status = 'processing' and tasks.claim_id = found.claim_id
       order by tasks.id for update of tasks skip locked
@@ -224,7 +224,7 @@ export async function expireTasks(db: Db, sender: string, tasks: TaskSlice): Pro
     held as (
       select tasks.id, tasks.stage_id, coalesce(tasks.claim_id, tasks.id::text) as claim_id, 'failed' as to_status,
         null::jsonb as result, null::text as result_ref, ${JSON.stringify(error)}::text::jsonb as error,
-        0 as failure, 0 as interruption, 0 as deferral, 0 as delay_ms, 'task-expired' as event
+        0 as failure, 0 as interruption, 0 as deferral, 0::float as delay_ms, 'task-expired' as event
       from tasks join stages on stages.id = tasks.stage_id
       where ${openIn(db, tasks)} and stages.status in ('planning', 'open') and deadline_at < now()
       order by tasks.id for update of tasks
@@ -241,7 +241,7 @@ export async function cancelTasks(db: Db, sender: string, tasks: TaskSlice): Pro
     held as (
       select tasks.id, tasks.stage_id, coalesce(tasks.claim_id, tasks.id::text) as claim_id, 'cancelled' as to_status,
         null::jsonb as result, null::text as result_ref, null::jsonb as error,
-        0 as failure, 0 as interruption, 0 as deferral, 0 as delay_ms, null::text as event
+        0 as failure, 0 as interruption, 0 as deferral, 0::float as delay_ms, null::text as event
       from tasks join stages on stages.id = tasks.stage_id join jobs on jobs.id = stages.job_id
       where ${openIn(db, tasks)} and jobs.status = 'stopping'
       order by tasks.id for update of tasks
@@ -295,8 +295,11 @@ async function endTasksOnce(db: Db, sender: string, held: postgres.PendingQuery<
         not_before = case when to_status = 'pending' then now() + delay_ms * interval '1 ms' end,
         outbox_id = case when to_status = 'pending' then nextval('outbox_id_seq') else outbox_id end,
         ended_at = case when to_status <> 'pending' then now() end
-      from held -- as an array, or the planner reads the whole table, or half of its key, for a thousand rows
-      where tasks.id = held.id and tasks.id = any (array(select id from held))
+      -- As an array, so that the planner looks each up by its id, whatever it takes their number for: joined as they are, a thousand
+      -- of them had it read the whole table, or its key from the beginning.
+      from unnest(array(select held from held)) as held(id bigint, stage_id bigint, claim_id text, to_status text, result jsonb,
+        result_ref text, error jsonb, failure integer, interruption integer, deferral integer, delay_ms float, event text)
+      where tasks.id = held.id
       returning tasks.id, tasks.stage_id, held.claim_id, tasks.status, index, attempt, not_before, outbox_id, event, tasks.error
     ), counted as (
       select stage_id, count(*) filter (where status = 'completed')::int as completed,
