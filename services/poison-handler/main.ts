@@ -4,7 +4,7 @@ import { loadOrExit, readJobSettings } from "../../shared/environment.ts";
 import { createAllJobs } from "../../shared/jobs/all.ts";
 import { createJobCatalog } from "../../shared/jobs/catalog.ts";
 import { createId, createLogger } from "../../shared/log.ts";
-import { createProbes, listen } from "../../shared/probes.ts";
+import { createProbes, listenOrExit } from "../../shared/probes.ts";
 import { createReadinessCheck } from "../../shared/readiness.ts";
 import { stopSignal } from "../../shared/stop-signal.ts";
 import { openDatabase } from "../../shared/store/database.ts";
@@ -22,7 +22,7 @@ const azure = openAzureStorage(config);
 const transports = loadOrExit(() => openTransports(config, azure, log));
 const claimCheck = loadOrExit(() => openClaimCheckFromEnvironment(config, azure));
 const id = createId("poison");
-const probes = await listen(createProbes(createReadinessCheck({ sql, log })), { host: config.HOST, port: config.PORT });
+const probes = await listenOrExit(createProbes(createReadinessCheck({ sql, log })), { host: config.HOST, port: config.PORT });
 try {
   await whenSchemaIsReady(sql, signal, log);
   log.info({ id, port: probes.port, transports: [...transports.keys()] }, "poison-handler runs");

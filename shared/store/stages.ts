@@ -327,7 +327,7 @@ async function reopenFailedTasks(
     from held where tasks.id = held.id`;
   const updated = await tx`
     update stages set status = 'open', run = ${run}, retries = retries + 1, owner = null, lease_until = null, failed = failed - ${reopened.count},
-      failures = 0, interruptions = 0, poisonings = 0, deadline_at = now() + deadline_ms * interval '1 ms'
+      failures = 0, interruptions = 0, poisonings = 0, deferrals = 0, deadline_at = now() + deadline_ms * interval '1 ms'
     where ${guard}`;
   if (updated.count === 0) return false;
   await tx`

@@ -263,7 +263,7 @@ export async function failPoisonedTask(
     held as (
       select tasks.id, tasks.stage_id, tasks.id::text as claim_id, 'failed' as to_status,
         null::jsonb as result, null::text as result_ref, ${JSON.stringify(error)}::text::jsonb as error,
-        0 as failure, 0 as interruption, 0 as deferral, 0 as delay_ms, 'task-poisoned' as event
+        0 as failure, 0 as interruption, 0 as deferral, 0::float as delay_ms, 'task-poisoned' as event
       from tasks join stages on stages.id = tasks.stage_id join jobs on jobs.id = stages.job_id
       where tasks.id = ${taskId} and tasks.status = 'pending' and tasks.outbox_id = ${outboxId}
         and stages.status in ('planning', 'open') and jobs.status = 'processing'

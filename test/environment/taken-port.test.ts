@@ -2,7 +2,7 @@ import { createServer } from "node:net";
 import { expect, test } from "vitest";
 import { startRole } from "../support/processes.ts";
 
-test.each(["api", "orchestrator", "task-runner"] as const)(
+test.each(["api", "orchestrator", "task-runner", "poison-handler"] as const)(
   "%s says in one line that its port is taken, and ends with 1",
   async (role) => {
     const server = createServer();
