@@ -124,7 +124,7 @@ test("a stop begins none of the tasks that wait: they stay pending, and their me
     environment: { CONCURRENCY: "2", PREFETCH: "2" },
   });
   await pipeline.submit("naps", {});
-  await expect.poll(() => begun.length).toBe(2);
+  await expect.poll(() => begun.length, { timeout: 20_000 }).toBe(2);
   const stopped = pipeline.stop();
   // The message that none of its tasks has begun goes back at once, though others still run.
   const other = await transport.receive(pipeline.queues.tasks, { max: 3, signal: AbortSignal.timeout(4_000) });
@@ -208,7 +208,7 @@ test("a stop waits for a hint that is being sent, but no longer than the relay w
     { ...loadConfig({ DATABASE_URL: "postgres://unused", TRANSPORTS: "bullmq" }), queues: ["tasks"] },
     stopping.signal,
   );
-  await expect.poll(() => sql`select status from stages`).toEqual([{ status: "reducing" }]);
+  await expect.poll(() => sql`select status from stages`, { timeout: 20_000 }).toEqual([{ status: "reducing" }]);
   stopping.abort();
   await ended;
   expect(await sql`select status, last_error from outbox where kind = 'stage'`).toEqual([

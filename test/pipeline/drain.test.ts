@@ -37,7 +37,7 @@ test("a stop finishes what ends within the grace and releases the rest: no failu
 
   const first = await start();
   const jobId = await first.submit("naps", {});
-  await expect.poll(async () => (await sql`select from tasks where status = 'processing'`).length).toBe(2);
+  await expect.poll(async () => (await sql`select from tasks where status = 'processing'`).length, { timeout: 20_000 }).toBe(2);
   await first.stop();
   expect(await sql`select status, attempt, failures, interruptions from tasks order by index`).toEqual([
     { status: "completed", attempt: 1, failures: 0, interruptions: 0 },

@@ -214,7 +214,8 @@ describe("the sweep", () => {
     const lock = await sql.reserve();
     await lock`select pg_advisory_lock(42)`;
     const slow = interruptTasks(slowSql, "slow", { graceMs: 0, limit: 10 });
-    await expect.poll(() => sql`select from pg_locks where locktype = 'advisory' and not granted`).toHaveLength(1);
+    await expect.poll(() => sql`select from pg_locks where locktype = 'advisory' and not granted`, { timeout: 20_000 })
+      .toHaveLength(1);
     expect((await interruptTasks(sql, "quick", { graceMs: 0, limit: 10 })).recorded.size).toBe(1);
     const alive = await claim(sql, at(taskIds, 0));
     await lock`select pg_advisory_unlock(42)`;
