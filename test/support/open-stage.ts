@@ -58,7 +58,7 @@ let claims = 0;
 /** Claims a task for a runner; returns the claim id. */
 export async function claim(sql: Sql, taskId: number, runnerId = "runner"): Promise<string> {
   const claimId = `${runnerId}:${++claims}`;
-  const [answer] = await claimTasks(sql, runnerId, [{ taskId, claimId }]);
+  const [answer] = await claimTasks(sql, runnerId, [{ taskId, claimId, alone: true }]);
   if (typeof answer !== "object") throw new Error(`task ${taskId} is ${answer}`);
   return claimId;
 }
