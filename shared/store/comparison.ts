@@ -40,10 +40,14 @@ export interface TransportFacts {
 export interface ComparisonWindow {
   readonly hours: number;
   readonly jobType?: string | undefined;
+  readonly jobId?: string | undefined;
 }
 
 /** One row for each transport and job type of the jobs that ended in the last `hours`, from their rows alone. */
-export async function readTransportFacts(db: Db, { hours, jobType }: ComparisonWindow): Promise<readonly TransportFacts[]> {
+export async function readTransportFacts(
+  db: Db,
+  { hours, jobType, jobId }: ComparisonWindow,
+): Promise<readonly TransportFacts[]> {
   const latency = (values: string) =>
     db`json_build_object('mean', avg(${db(values)}), 'p50', percentile_cont(0.5) within group (order by ${db(values)}),
       'p95', percentile_cont(0.95) within group (order by ${db(values)}),
@@ -54,6 +58,7 @@ export async function readTransportFacts(db: Db, { hours, jobType }: ComparisonW
     with ended as materialized (
       select id, processing_path, job_type, status, created_at, ${milliseconds(db`ended_at - created_at`)} as job_ms from jobs
       where ended_at > now() - ${hours} * interval '1 hour' ${jobType ? db`and job_type = ${jobType}` : db``}
+        ${jobId ? db`and id = ${jobId}` : db``}
     ), stage as materialized (
       select stages.id, job_id, number, reducing_at, processing_path, job_type from stages join ended on ended.id = job_id
       where discarded_at is null

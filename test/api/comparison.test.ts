@@ -153,6 +153,10 @@ test("every figure is what the rows say", async ({ sql }) => {
   expect(all.body.rows).toHaveLength(3);
   expect(all.body.rows.at(-1)).toMatchObject({ job_type: "other", jobs: 1, failed_jobs: 1, tasks: 0, tasks_per_second: null });
 
+  const { body: one } = await api.get(`/api/metrics/comparison?job_id=${"b".repeat(64)}`);
+  expect(one.rows).toMatchObject([{ processing_path: "service_bus", jobs: 1, tasks: 4, latency_ms: { job: { p50: 600 } } }]);
+  expect((await api.get("/api/metrics/comparison?job_id=b")).body.errors).toMatchObject([{ field: "job_id" }]);
+
   const page = await api.get("/api/metrics/comparison?format=html");
   expect(page.headers.get("content-type")).toMatch("text/html");
   expect(page.body).toContain("storage_queue (emulator)");
