@@ -12,6 +12,7 @@ const Facts = v.object({
   tasks_per_second: v.nullable(v.number()),
   latency_ms: v.object({
     submit_to_first_task: Latency,
+    fan_out: Latency,
     queue_wait: Latency,
     barrier_to_next_stage: Latency,
     job: Latency,

@@ -59,6 +59,7 @@ function describe(facts: TransportFacts, prices: PriceTable, emulator: boolean) 
     tasks_per_second: facts.tasksPerSecond,
     latency_ms: {
       submit_to_first_task: facts.submitToFirstTask,
+      fan_out: facts.fanOut,
       queue_wait: facts.queueWait,
       barrier_to_next_stage: facts.barrierToNextStage,
       job: facts.job,
