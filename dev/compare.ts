@@ -27,17 +27,18 @@ const jobLimitMs = 1_800_000;
 
 if (existsSync(".env")) process.loadEnvFile(".env");
 const options = readOptions();
+const azure = options.azure ? readAzure() : undefined;
 const signal = stackStopSignal();
 const progress = createProgress();
 const settings = {
   ...await createDemoSettings(process.env),
   redisUrl: undefined,
   transports: pipelines,
-  azure: options.azure ? readAzure() : undefined,
+  azure,
 };
 
 await withStack({ name: "comparison", settings, progress, signal }, async (stack) => {
-  progress.say(`Starting both pipelines, on ${options.azure ? "Azure" : "emulators"} …`);
+  progress.say(`Starting both pipelines, on ${azure ? "the brokers of the environment" : "emulators"} …`);
   const loadBefore = currentLoad();
   const matrix = createMatrix(options);
   await stack.start(signal);

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isRunning, listDescendants, type Process } from "./processes.ts";
 
-/** `npm run dev` or `npm run demo`, as a process of its own. */
+/** `npm run dev`, `npm run demo` or `npm run compare`, as a process of its own. */
 export interface StackProcess {
   readonly child: ChildProcess;
   output(): string;
@@ -17,8 +17,12 @@ export interface StackProcess {
 
 const waitMs = 40_000;
 
-export function startStackProcess(script: "dev" | "demo", environment: Readonly<Record<string, string>>): StackProcess {
-  const child = spawn(process.execPath, [`dev/${script}.ts`], {
+export function startStackProcess(
+  script: "dev" | "demo" | "compare",
+  environment: Readonly<Record<string, string>>,
+  args: readonly string[] = [],
+): StackProcess {
+  const child = spawn(process.execPath, [`dev/${script}.ts`, ...args], {
     env: { PATH: process.env.PATH, HOME: process.env.HOME, ...environment },
     stdio: ["ignore", "pipe", "pipe"],
   });
