@@ -42,8 +42,9 @@ await withStack({ name: "comparison", settings, progress, signal }, async (stack
   const loadBefore = currentLoad();
   const matrix = createMatrix(options);
   await stack.start(signal);
-  const containers = await fillContainers(stack, matrix);
+  const containers = new Map<number, Container>();
   try {
+    await fillContainers(stack, matrix, containers);
     const warmUp: Work = { jobType: "hello_world", size: 100, tasksPerMessage: 1 };
     for (const pipeline of pipelines) await measure(stack, containers, { work: warmUp, pipeline, repeat: options.runs + 1 });
     const { measurements, problems } = await measureAll(stack, containers, matrix);
@@ -68,22 +69,20 @@ interface Container {
 }
 
 /** A container for each number of files that the matrix asks for. */
-async function fillContainers(stack: Stack, matrix: readonly Work[]): Promise<ReadonlyMap<number, Container>> {
+async function fillContainers(stack: Stack, matrix: readonly Work[], containers: Map<number, Container>): Promise<void> {
   const sizes = new Set(matrix.filter(({ jobType }) => jobType === "list_container").map(({ size }) => size));
-  const containers = new Map<number, Container>();
   for (const size of sizes) {
     const directory = join(settings.stateDirectory, `files-${size}`);
     await writeDemoFiles(directory, { count: size, seed });
     const container = { name: `sluice-compare-${crypto.randomUUID()}`, files: await readDemoFiles(directory) };
+    containers.set(size, container);
     await uploadFiles(stack.addresses.storageConnectionString, {
       container: container.name,
       files: container.files,
       signal,
       onUploaded: progress.add("files uploaded", size),
     });
-    containers.set(size, container);
   }
-  return containers;
 }
 
 async function measureAll(
