@@ -21,6 +21,8 @@ import type { Stack } from "./stack/stack.ts";
 import { stackStopSignal } from "./stack/stop-signal.ts";
 
 const name = "World";
+/** Of no size of the matrix, so that none of its jobs is this one. */
+const warmUp: Work = { jobType: "hello_world", size: 99, tasksPerMessage: 1 };
 const seed = 20_260_101;
 /** Beyond any job of the matrix, on any broker. */
 const jobLimitMs = 1_800_000;
@@ -45,9 +47,10 @@ await withStack({ name: "comparison", settings, progress, signal }, async (stack
   const containers = new Map<number, Container>();
   try {
     await fillContainers(stack, matrix, containers);
-    const warmUp: Work = { jobType: "hello_world", size: 100, tasksPerMessage: 1 };
-    for (const pipeline of pipelines) await measure(stack, containers, { work: warmUp, pipeline, repeat: options.runs + 1 });
-    const { measurements, problems } = await measureAll(stack, containers, matrix);
+    const measureAll = (works: readonly Work[], runs: number) => measureWorks(stack, containers, { works, runs });
+    const cold = await measureAll([warmUp], 1);
+    const { measurements, problems: later } = await measureAll(matrix, options.runs);
+    const problems = [...cold.problems, ...later];
     progress.stop();
     console.log(`\n${formatMeasurements(measurements)}\n`);
     const load = [loadBefore, currentLoad()] as const;
@@ -85,16 +88,16 @@ async function fillContainers(stack: Stack, matrix: readonly Work[], containers:
   }
 }
 
-async function measureAll(
+async function measureWorks(
   stack: Stack,
   containers: ReadonlyMap<number, Container>,
-  matrix: readonly Work[],
+  { works, runs: count }: { readonly works: readonly Work[]; readonly runs: number },
 ): Promise<{ readonly measurements: readonly Measurement[]; readonly problems: readonly string[] }> {
   const measurements: Measurement[] = [];
   const problems: string[] = [];
-  for (const work of matrix) {
+  for (const work of works) {
     const runs = new Map<Pipeline, Facts[]>(pipelines.map((pipeline) => [pipeline, []]));
-    for (let repeat = 1; repeat <= options.runs; repeat++) {
+    for (let repeat = 1; repeat <= count; repeat++) {
       for (const [pipeline, facts] of runs) {
         const run = await measure(stack, containers, { work, pipeline, repeat });
         facts.push(run.facts);
