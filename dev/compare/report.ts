@@ -56,9 +56,9 @@ ${describeBrokers(measurements)}
 | Node | ${conditions.node} |
 ${Object.entries(conditions.versions).map(([name, version]) => `| ${name} | ${version} |`).join("\n")}
 
-PostgreSQL, one api, one orchestrator and a task-runner for each pipeline, all with their default settings, share the machine with
-the brokers. Seconds go from the submission to the end of the job, by the clock of the database. A job of \`hello_world\` on each
-pipeline went before, so that nothing is measured cold.
+PostgreSQL, an api, an orchestrator, a poison-handler and a task-runner for each pipeline, all with their default settings, share
+the machine with the brokers. Seconds go from the submission to the end of the job, by the clock of the database. A job of
+\`hello_world\` on each pipeline went before, so that nothing is measured cold.
 
 ## Time and throughput
 

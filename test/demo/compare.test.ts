@@ -24,7 +24,7 @@ afterEach(() => rm(directory, { recursive: true, force: true, maxRetries: 20, re
 onLinux("npm run compare: both pipelines do the work, and a page says how; neither processes nor files are left", async () => {
   const output = join(directory, "results.md");
   const compare = startStackProcess("compare", { TMPDIR: directory }, ["--quick", "--only=hello_world", `--output=${output}`]);
-  await compare.says("on storage_queue");
+  await compare.says("on storage_queue", patienceMs / 2);
   const processes = compare.descendants();
   expect(await compare.ended, compare.output()).toBe(0);
   expect(compare.output()).toContain("Every outcome is right");
@@ -49,7 +49,7 @@ onLinux(
         AZURE_SERVICE_BUS_CONNECTION_STRING: broker.connectionString,
         SERVICE_BUS_ADMIN_CONNECTION_STRING: broker.adminConnectionString,
       }, ["--azure", "--quick", "--only=list_container"]);
-      await compare.says("on storage_queue");
+      await compare.says("on storage_queue", patienceMs / 2);
       expect(compare.descendants().filter(({ commandLine }) => /azurite|service-bus-broker/.test(commandLine))).toEqual([]);
       expect(await compare.ended, compare.output()).toBe(0);
       expect(compare.output()).toContain("Every outcome is right");

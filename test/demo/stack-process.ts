@@ -8,8 +8,8 @@ import { isRunning, listDescendants, type Process } from "./processes.ts";
 export interface StackProcess {
   readonly child: ChildProcess;
   output(): string;
-  /** Resolves when its output contains the text. */
-  says(text: string): Promise<void>;
+  /** Resolves when its output contains the text; rejects if that takes longer than `withinMs`, by default 40 s. */
+  says(text: string, withinMs?: number): Promise<void>;
   descendants(): readonly Process[];
   /** Its exit code, or the signal that ended it. */
   readonly ended: Promise<number | NodeJS.Signals>;
@@ -33,7 +33,7 @@ export function startStackProcess(
   return {
     child,
     output: () => output,
-    says: (text) => until(() => output.includes(text), () => `“${text}” was not said: ${output}`),
+    says: (text, withinMs) => until(() => output.includes(text), () => `“${text}” was not said: ${output}`, withinMs),
     descendants: () => listDescendants(child.pid ?? 0),
     ended: once(child, "exit").then(([code, signal]) => signal ?? code),
   };
@@ -51,8 +51,8 @@ export async function untilGone(processes: readonly Process[]): Promise<void> {
   await until(() => running().length === 0, () => `still running: ${running().join("\n")}`);
 }
 
-export async function until(isTrue: () => boolean | Promise<boolean>, describe: () => string): Promise<void> {
-  for (const giveUpAt = Date.now() + waitMs; !await isTrue();) {
+export async function until(isTrue: () => boolean | Promise<boolean>, describe: () => string, withinMs = waitMs): Promise<void> {
+  for (const giveUpAt = Date.now() + withinMs; !await isTrue();) {
     if (Date.now() > giveUpAt) throw new Error(describe());
     await sleep(50);
   }

@@ -336,7 +336,7 @@ test("a task of a type that no runner knows waits, then fails as unknown-type", 
   const jobId = await pipeline.submit("unknown_task_type", {});
   await expect.poll(() =>
     sql`
-    select deferrals from tasks join stages on stages.id = stage_id where job_id = ${jobId} and deferrals > 0`.then((rows) =>
+    select tasks.deferrals from tasks join stages on stages.id = stage_id where job_id = ${jobId} and tasks.deferrals > 0`.then((rows) =>
       rows.length
     ), { timeout: 20_000 })
     .toBe(1);

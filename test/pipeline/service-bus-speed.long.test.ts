@@ -3,7 +3,7 @@ import { cpus, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { median } from "../../dev/compare/measurement.ts";
-import { formatTable } from "../../dev/demo/table.ts";
+import { formatTable } from "../../shared/table.ts";
 import { findViolations } from "../../shared/store/invariants.ts";
 import { defaultQueues } from "../../shared/transport/queues.ts";
 import { brokers } from "../support/brokers.ts";
