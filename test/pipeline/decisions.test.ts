@@ -336,9 +336,9 @@ test("a task of a type that no runner knows waits, then fails as unknown-type", 
   const jobId = await pipeline.submit("unknown_task_type", {});
   await expect.poll(() =>
     sql`
-    select tasks.deferrals from tasks join stages on stages.id = stage_id where job_id = ${jobId} and tasks.deferrals > 0`.then((rows) =>
-      rows.length
-    ), { timeout: 20_000 })
+    select tasks.deferrals from tasks join stages on stages.id = stage_id where job_id = ${jobId} and tasks.deferrals > 0`.then((
+      rows,
+    ) => rows.length), { timeout: 20_000 })
     .toBe(1);
   // The bound is minutes away; what remains of it is taken from the row.
   await sql`update tasks set deferrals = 9, not_before = now() from stages where stages.id = stage_id and job_id = ${jobId}`;
