@@ -98,3 +98,7 @@ export async function uploadFiles(
   };
   await Promise.all(Array.from({ length: uploadsAtOnce }, upload));
 }
+
+export async function deleteContainer(connectionString: string, container: string): Promise<void> {
+  await BlobServiceClient.fromConnectionString(connectionString).getContainerClient(container).deleteIfExists();
+}

@@ -12,8 +12,6 @@ import { dataDirectoryOf } from "./data-directory.ts";
 import type { StackSettings } from "./settings.ts";
 import type { Program } from "./supervise.ts";
 
-export const stackTransports = ["bullmq", "storage_queue", "service_bus"] as const satisfies readonly TransportName[];
-
 /** Where the processes of the stack find each other. */
 export interface Addresses {
   readonly apiUrl: string;
@@ -21,23 +19,24 @@ export interface Addresses {
   readonly bullmqDatabaseUrl: string;
   readonly storageConnectionString: string;
   readonly serviceBusConnectionString: string;
-  readonly serviceBusAdminConnectionString: string;
+  readonly serviceBusAdminConnectionString: string | undefined;
 }
 
 // Azurite's well-known development account.
 const accountName = "devstoreaccount1";
 const accountKey = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
-export function createAddresses({ ports }: StackSettings): Addresses {
+export function createAddresses({ ports, azure }: StackSettings): Addresses {
   const storageUrl = (service: "blob" | "queue") => `http://127.0.0.1:${ports[service]}/${accountName}`;
   return {
     apiUrl: `http://127.0.0.1:${ports.api}`,
     databaseUrl: databaseUrl(ports.postgres, "sluice"),
     bullmqDatabaseUrl: databaseUrl(ports.postgres, "bullmq"),
-    storageConnectionString: `DefaultEndpointsProtocol=http;AccountName=${accountName};AccountKey=${accountKey};` +
-      `BlobEndpoint=${storageUrl("blob")};QueueEndpoint=${storageUrl("queue")};`,
-    serviceBusConnectionString: serviceBusConnectionString(ports.serviceBus),
-    serviceBusAdminConnectionString: serviceBusConnectionString(ports.serviceBusAdmin),
+    storageConnectionString: azure?.storage ??
+      `DefaultEndpointsProtocol=http;AccountName=${accountName};AccountKey=${accountKey};` +
+        `BlobEndpoint=${storageUrl("blob")};QueueEndpoint=${storageUrl("queue")};`,
+    serviceBusConnectionString: azure?.serviceBus ?? serviceBusConnectionString(ports.serviceBus),
+    serviceBusAdminConnectionString: azure ? azure.serviceBusAdmin : serviceBusConnectionString(ports.serviceBusAdmin),
   };
 }
 
@@ -105,14 +104,18 @@ export async function createServiceBusProgram(
 }
 
 /** What every role of the stack reads. */
-export function createRoleEnvironment({ redisUrl, environment }: StackSettings, addresses: Addresses): Record<string, string> {
+export function createRoleEnvironment(
+  { redisUrl, environment, transports }: StackSettings,
+  addresses: Addresses,
+): Record<string, string> {
+  const { serviceBusAdminConnectionString } = addresses;
   return {
     DATABASE_URL: addresses.databaseUrl,
     AZURE_STORAGE_CONNECTION_STRING: addresses.storageConnectionString,
     AZURE_SERVICE_BUS_CONNECTION_STRING: addresses.serviceBusConnectionString,
-    SERVICE_BUS_ADMIN_CONNECTION_STRING: addresses.serviceBusAdminConnectionString,
+    ...(serviceBusAdminConnectionString && { SERVICE_BUS_ADMIN_CONNECTION_STRING: serviceBusAdminConnectionString }),
     ...(redisUrl ? { REDIS_URL: redisUrl } : { BULLMQ_DATABASE_URL: addresses.bullmqDatabaseUrl }),
-    TRANSPORTS: stackTransports.join(","),
+    TRANSPORTS: transports.join(","),
     HOST: "127.0.0.1",
     GRACE_MS: "5000",
     ...environment,
@@ -123,10 +126,13 @@ const runnerPorts = {
   bullmq: "bullmqRunner",
   storage_queue: "storageQueueRunner",
   service_bus: "serviceBusRunner",
-} as const satisfies Record<(typeof stackTransports)[number], keyof StackSettings["ports"]>;
+} as const satisfies Record<TransportName, keyof StackSettings["ports"]>;
 
 /** The api, an orchestrator, a task-runner for each transport, and a poison-handler. */
-export function createRolePrograms({ ports }: StackSettings, environment: Readonly<Record<string, string>>): readonly Program[] {
+export function createRolePrograms(
+  { ports, transports }: StackSettings,
+  environment: Readonly<Record<string, string>>,
+): readonly Program[] {
   const createRole = (name: string, role: string, port: number, own: Record<string, string> = {}): Program => ({
     name,
     script: fileURLToPath(new URL(`../../services/${role}/main.ts`, import.meta.url)),
@@ -138,7 +144,7 @@ export function createRolePrograms({ ports }: StackSettings, environment: Readon
   return [
     createRole("api", "api", ports.api),
     createRole("orchestrator", "orchestrator", ports.orchestrator),
-    ...stackTransports.map((transport) =>
+    ...transports.map((transport) =>
       createRole(
         `task-runner-${transport.replace("_", "-")}`,
         "task-runner",

@@ -2,6 +2,7 @@ import getPort from "get-port";
 import { resolve } from "node:path";
 import * as v from "valibot";
 import { Integer, loadEnvironment, Text } from "../../shared/environment.ts";
+import type { TransportName } from "../../shared/transports.ts";
 import { createTemporaryState } from "./data-directory.ts";
 
 export const portNames = [
@@ -19,12 +20,26 @@ export const portNames = [
 ] as const;
 export type Ports = Readonly<Record<(typeof portNames)[number], number>>;
 
+/** Each with a task-runner. */
+export const stackTransports = ["bullmq", "storage_queue", "service_bus"] as const satisfies readonly TransportName[];
+
+/** A namespace and an account that are there already. */
+export interface AzureConnections {
+  readonly serviceBus: string;
+  /** Where queues are made, if not there. */
+  readonly serviceBusAdmin?: string | undefined;
+  readonly storage: string;
+}
+
 export interface StackSettings {
   /** Data of PostgreSQL and Azurite, and the logs. */
   readonly stateDirectory: string;
   /** Nothing is kept: data in memory where that is possible, and no care for crashes of the machine. */
   readonly throwAway: boolean;
   readonly ports: Ports;
+  readonly transports: readonly TransportName[];
+  /** Used in place of the Service Bus broker and Azurite, which aren't started then. */
+  readonly azure?: AzureConnections | undefined;
   /** BullMQ runs on it; without it, on PostgreSQL. */
   readonly redisUrl: string | undefined;
   /** Passed on to every role. */
@@ -70,6 +85,7 @@ export function loadDevSettings(environment: NodeJS.ProcessEnv): StackSettings {
   return {
     stateDirectory: resolve(SLUICE_STATE_DIR),
     throwAway: false,
+    transports: stackTransports,
     ports: {
       api: config.SLUICE_API_PORT,
       orchestrator: config.SLUICE_ORCHESTRATOR_PORT,
@@ -88,7 +104,7 @@ export function loadDevSettings(environment: NodeJS.ProcessEnv): StackSettings {
   };
 }
 
-/** `npm run demo`: free ports and a new directory. */
+/** `npm run demo` and `npm run compare`: free ports and a new directory. */
 export async function createDemoSettings(environment: NodeJS.ProcessEnv): Promise<StackSettings> {
   const { REDIS_URL, LOG_LEVEL } = loadEnvironment(v.object(Shared), environment);
   const ports: Record<string, number> = {};
@@ -96,6 +112,7 @@ export async function createDemoSettings(environment: NodeJS.ProcessEnv): Promis
   return {
     stateDirectory: await createTemporaryState(),
     throwAway: true,
+    transports: stackTransports,
     ports: ports as Ports,
     redisUrl: REDIS_URL,
     environment: definedOnly({ LOG_LEVEL }),

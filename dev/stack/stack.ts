@@ -64,8 +64,10 @@ export function createStack(settings: StackSettings, say: (line: string) => void
       const jobs = createJobCatalog(createAllJobs(readJobSettings(config)).jobs);
       const programs = [
         await createPostgresProgram(settings),
-        ...createAzuritePrograms(settings),
-        await createServiceBusProgram(settings, listQueuesOf("service_bus", jobs)),
+        ...(settings.azure ? [] : [
+          ...createAzuritePrograms(settings),
+          await createServiceBusProgram(settings, listQueuesOf("service_bus", jobs)),
+        ]),
       ];
       await run(programs, servers, signal);
       await createDatabases(settings.ports.postgres);

@@ -11,6 +11,7 @@ export interface Comparison {
 
 const waits = [
   ["submit_to_first_task", "submit to first task"],
+  ["fan_out", "fan-out of a stage"],
   ["queue_wait", "queue wait"],
   ["barrier_to_next_stage", "barrier to next stage"],
   ["job", "whole job"],

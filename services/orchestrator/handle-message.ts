@@ -30,7 +30,7 @@ export function createJobHandler(orchestrator: Orchestrator): MessageHandler {
     }
     // The same message to the same process is the same owner, so what an answer that was lost had begun is found again.
     const owner = `${orchestrator.id}/${message.messageId}`;
-    const stage = await startJob(sql, owner, { jobId, run, stage: createStageSeed(1, first) }) ??
+    const stage = await startJob(sql, owner, { jobId, run, stage: createStageSeed(1, first, job.parameters) }) ??
       await retakeStage(sql, owner, jobId);
     delivery.phase("claimed");
     if (stage) await workOnStage(orchestrator, stage, delivery);

@@ -19,13 +19,15 @@ export interface Orchestrator {
   wakeRelay(): void;
 }
 
-export function createStageSeed(number: number, stage: StageDefinition<unknown>): StageSeed {
+/** `parameters` are the job's, as its row has them: checked when the job was submitted. */
+export function createStageSeed(number: number, stage: StageDefinition<unknown>, parameters: unknown): StageSeed {
+  const { tasksPerMessage } = stage;
   return {
     number,
     name: stage.name,
     taskType: stage.task.type,
     queue: stage.queue ?? "tasks",
-    tasksPerMessage: stage.tasksPerMessage ?? 1,
+    tasksPerMessage: (typeof tasksPerMessage === "function" ? tasksPerMessage(parameters) : tasksPerMessage) ?? 1,
     timeoutMs: stage.task.timeoutMs,
     deadlineMs: stage.deadlineMs ?? null,
   };

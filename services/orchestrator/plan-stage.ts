@@ -21,7 +21,7 @@ export async function planStage(
   { stage, definition, context }: StageWork,
 ): Promise<ClaimedStage | null> {
   const { sql } = orchestrator;
-  const tasksPerMessage = definition.tasksPerMessage ?? 1;
+  const { tasksPerMessage } = stage;
   const aligned = tasksPerMessage * 100;
   let chunk = aligned;
   let nextIndex = stage.nextIndex;

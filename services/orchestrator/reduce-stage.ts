@@ -85,7 +85,9 @@ async function createEnd({ stage, job, context }: StageWork, result: StageResult
     };
   }
   const next = job.stages[stage.number];
-  if (action === "advance" && next) return { result, then: { action: "advance", next: createStageSeed(stage.number + 1, next) } };
+  if (action === "advance" && next) {
+    return { result, then: { action: "advance", next: createStageSeed(stage.number + 1, next, context.parameters) } };
+  }
   const ended = [...context.earlier.map((earlier) => earlier.result), result];
   const outcomes = () => {
     throw new Error("finalize reads results of stages, not of tasks");

@@ -47,8 +47,8 @@ export interface StageDefinition<JobParams> {
    * heeded; anything else fails the job with the error of the first of them.
    */
   decide?(result: Omit<StageResult, "orchestration">, context: StageContext<JobParams>): Decision;
-  /** Default 1; at most 100. */
-  readonly tasksPerMessage?: number;
+  /** At most 100. Default, and where the parameters say nothing: 1. */
+  readonly tasksPerMessage?: number | ((parameters: JobParams) => number | undefined);
   /** Default: the tasks queue of the job's transport. */
   readonly queue?: string;
 }

@@ -1,6 +1,7 @@
 import * as v from "valibot";
 import { defineJob } from "./define-job.ts";
 import { defineTask } from "./define-task.ts";
+import { TasksPerMessage } from "./tasks-per-message.ts";
 
 const FailureRate = v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(1)), 0);
 
@@ -55,11 +56,13 @@ export const helloWorld = defineJob({
     name: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(200)), "World"),
     message: v.optional(v.nullable(v.pipe(v.string(), v.maxLength(2000))), null),
     failure_rate: FailureRate,
+    tasks_per_message: TasksPerMessage,
   }),
   stages: [
     {
       name: "greeting",
       task: helloWorldGreeting,
+      tasksPerMessage: ({ tasks_per_message }) => tasks_per_message,
       *plan({ parameters }) {
         for (let index = 0; index < parameters.n; index++) {
           yield {
@@ -74,6 +77,7 @@ export const helloWorld = defineJob({
     {
       name: "reply",
       task: helloWorldReply,
+      tasksPerMessage: ({ tasks_per_message }) => tasks_per_message,
       async *plan({ parameters, earlier }) {
         const [greetings] = earlier;
         if (!greetings) return;

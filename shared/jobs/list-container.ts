@@ -5,6 +5,7 @@ import type { TaskOutcome } from "../contracts/stage-result.ts";
 import { defineJob } from "./define-job.ts";
 import { defineTask } from "./define-task.ts";
 import { ContainerName, ExtensionCounts, Prefix, SizeCategory, storageRetry } from "./files.ts";
+import { TasksPerMessage } from "./tasks-per-message.ts";
 
 const Count = v.pipe(v.number(), v.integer(), v.minValue(0));
 const MetadataLevel = v.picklist(["basic", "standard", "full"]);
@@ -101,6 +102,7 @@ export const listContainer = defineJob({
     max_files: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(1_000_000)), 2500),
     metadata_level: v.optional(MetadataLevel, "standard"),
     create_index: v.optional(v.boolean(), false),
+    tasks_per_message: TasksPerMessage,
   }),
   stages: [
     {
@@ -132,7 +134,7 @@ export const listContainer = defineJob({
       // Containers change while they are being listed: a file that is gone when its turn comes fails its task for good.
       tolerate: { percent: 5 },
       // A task is one request of a few milliseconds, so that with a message each, a million files would be mostly messages.
-      tasksPerMessage: 10,
+      tasksPerMessage: ({ tasks_per_message }) => tasks_per_message ?? 10,
       async reduce({ jobId, parameters, counts, outcomes, claimCheck, signal }) {
         const metadata = { extracted: counts.completed, failed: counts.failed };
         if (!parameters.create_index) return metadata;

@@ -29,6 +29,8 @@ export interface TransportFacts {
   readonly messages: number;
   /** From the submission to the claim of the job's first task. */
   readonly submitToFirstTask: Latency;
+  /** From the beginning of a stage to the sending of the last of its batches; those that were sent again don't count. */
+  readonly fanOut: Latency;
   /** From the sending of a task's newest hint to its claim. */
   readonly queueWait: Latency;
   /** From the opening of a barrier to the claim of the next stage's first task. */
@@ -40,10 +42,14 @@ export interface TransportFacts {
 export interface ComparisonWindow {
   readonly hours: number;
   readonly jobType?: string | undefined;
+  readonly jobId?: string | undefined;
 }
 
 /** One row for each transport and job type of the jobs that ended in the last `hours`, from their rows alone. */
-export async function readTransportFacts(db: Db, { hours, jobType }: ComparisonWindow): Promise<readonly TransportFacts[]> {
+export async function readTransportFacts(
+  db: Db,
+  { hours, jobType, jobId }: ComparisonWindow,
+): Promise<readonly TransportFacts[]> {
   const latency = (values: string) =>
     db`json_build_object('mean', avg(${db(values)}), 'p50', percentile_cont(0.5) within group (order by ${db(values)}),
       'p95', percentile_cont(0.95) within group (order by ${db(values)}),
@@ -54,8 +60,9 @@ export async function readTransportFacts(db: Db, { hours, jobType }: ComparisonW
     with ended as materialized (
       select id, processing_path, job_type, status, created_at, ${milliseconds(db`ended_at - created_at`)} as job_ms from jobs
       where ended_at > now() - ${hours} * interval '1 hour' ${jobType ? db`and job_type = ${jobType}` : db``}
+        ${jobId ? db`and id = ${jobId}` : db``}
     ), stage as materialized (
-      select stages.id, job_id, number, reducing_at, processing_path, job_type from stages join ended on ended.id = job_id
+      select stages.id, job_id, number, stages.created_at, sealed_at, reducing_at, processing_path, job_type from stages join ended on ended.id = job_id
       where discarded_at is null
     ), task as materialized (
       select stage.job_id, stage.number, stage.processing_path, stage.job_type, tasks.status, attempt, tasks.failures, interruptions,
@@ -72,6 +79,13 @@ export async function readTransportFacts(db: Db, { hours, jobType }: ComparisonW
       from stage join begun on begun.job_id = stage.job_id and begun.number = stage.number + 1
       cross join lateral (select ${milliseconds(db`begun.at - stage.reducing_at`)} as gap_ms) as gap
       group by stage.processing_path, stage.job_type
+    ), of_fan_outs as (
+      select processing_path, job_type, ${latency("fan_out_ms")} as fan_out
+      from stage cross join lateral (
+        select ${milliseconds(db`max(sent_at) - stage.created_at`)} as fan_out_ms from outbox
+        where stage_id = stage.id and kind = 'tasks' and sends = 1 and outbox.created_at <= sealed_at
+      ) as sending
+      group by processing_path, job_type
     ), of_jobs as (
       select processing_path, job_type, count(*)::int as jobs,
         count(*) filter (where status in ('failed', 'cancelled'))::int as failed_jobs, sum(job_ms) / 1000 as seconds,
@@ -95,9 +109,10 @@ export async function readTransportFacts(db: Db, { hours, jobType }: ComparisonW
     select processing_path as "processingPath", job_type as "jobType", jobs, failed_jobs as "failedJobs", coalesce(tasks, 0) as tasks,
       coalesce(failed_tasks, 0) as "failedTasks", coalesce(attempts, 0) as attempts, coalesce(timed_out, 0) as "timedOutAttempts",
       coalesce(retries, 0) as retries, tasks / nullif(seconds, 0) as "tasksPerSecond", coalesce(messages, 0) as messages,
-      submit_to_first_task as "submitToFirstTask", coalesce(queue_wait, ${none}::json) as "queueWait",
+      submit_to_first_task as "submitToFirstTask", coalesce(fan_out, ${none}::json) as "fanOut", coalesce(queue_wait, ${none}::json) as "queueWait",
       coalesce(barrier_to_next_stage, ${none}::json) as "barrierToNextStage", job
     from of_jobs left join of_tasks using (processing_path, job_type) left join of_stages using (processing_path, job_type)
+    left join of_fan_outs using (processing_path, job_type)
     left join of_messages using (processing_path, job_type) left join of_time_outs using (processing_path, job_type)
     order by job_type, processing_path`;
 }

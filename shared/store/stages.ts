@@ -32,6 +32,7 @@ export interface ClaimedStage {
   readonly run: number;
   readonly status: "planning" | "reducing";
   readonly owner: string;
+  readonly tasksPerMessage: number;
   readonly nextIndex: number;
   readonly planned: number;
   readonly completed: number;
@@ -41,7 +42,7 @@ export interface ClaimedStage {
 
 function claimedStage(db: Db): postgres.PendingQuery<postgres.Row[]> {
   return db`stages.id as "stageId", stages.job_id as "jobId", stages.number, stages.run, stages.status, stages.owner,
-    stages.next_index as "nextIndex", stages.planned, stages.completed, stages.failed, stages.retries`;
+    stages.tasks_per_message as "tasksPerMessage", stages.next_index as "nextIndex", stages.planned, stages.completed, stages.failed, stages.retries`;
 }
 
 export async function insertStage(db: Db, owner: string, jobId: string, run: number, seed: StageSeed): Promise<ClaimedStage> {

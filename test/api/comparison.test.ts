@@ -32,9 +32,9 @@ async function record(sql: Sql, { id, path, type, status = "completed", endedAt,
     const failed = tasks.filter((task) => task.status === "failed").length;
     const [stage] = await sql<{ id: number }[]>`
       insert into stages (job_id, number, name, task_type, queue, timeout_ms, status, run, planned, sealed, completed, failed, next_index,
-        reducing_at, ended_at)
+        created_at, sealed_at, reducing_at, ended_at)
       values (${jobId}, ${position + 1}, 's', 't', 'tasks', 1000, 'completed', 1, ${tasks.length}, true, ${tasks.length - failed},
-        ${failed}, ${tasks.length}, ${at(reducingAt)}, ${at(reducingAt)})
+        ${failed}, ${tasks.length}, ${at(sentAt - 8 * (position + 1))}, ${at(sentAt - 1)}, ${at(reducingAt)}, ${at(reducingAt)})
       returning id`;
     for (const [index, task] of tasks.entries()) {
       const attempt = (task.failures ?? 0) + (task.status === "failed" ? 0 : 1);
@@ -46,9 +46,9 @@ async function record(sql: Sql, { id, path, type, status = "completed", endedAt,
           ${task.status === "failed" ? null : attempt}, ${at(task.claimedAt + 5)})
         returning id`;
       await sql`
-        insert into outbox (id, batch_id, job_id, stage_id, transport, queue, kind, run, task_ids, status, sends, sent_at)
+        insert into outbox (id, batch_id, job_id, stage_id, transport, queue, kind, run, task_ids, status, sends, created_at, sent_at)
         values (${batch?.id ?? 0}, ${`${jobId}-${position}-${index}`}, ${jobId}, ${stage?.id ?? 0}, ${path}, 'tasks', 'tasks', 1,
-          array[${row?.id ?? 0}::bigint], 'queued', 1, ${at(sentAt)})`;
+          array[${row?.id ?? 0}::bigint], 'queued', 1, ${at(sentAt - 4)}, ${at(sentAt)})`;
       if (task.status === "failed") {
         await sql`
           insert into events (job_id, stage_id, task_id, kind, details)
@@ -109,6 +109,7 @@ test("every figure is what the rows say", async ({ sql }) => {
       tasks_per_second: 8, // 8 tasks in 0.4 + 0.6 s
       latency_ms: {
         submit_to_first_task: { mean: 35, p50: 35, p95: 48.5, p99: 49.7 }, // 20, 50
+        fan_out: { mean: 12, p50: 12, p95: 16, p99: 16 }, // 8, 8, 16, 16
         queue_wait: { mean: 33.75, p50: 40, p95: 50, p99: 50 }, // 10, 10, 20, 40, 40, 50, 50, 50
         barrier_to_next_stage: { mean: 40, p50: 40, p95: 58, p99: 59.6 }, // 20, 60
         job: { mean: 500, p50: 500, p95: 590, p99: 598 },
@@ -132,6 +133,7 @@ test("every figure is what the rows say", async ({ sql }) => {
       tasks_per_second: 1,
       latency_ms: {
         submit_to_first_task: { mean: 200, p50: 200, p95: 200, p99: 200 },
+        fan_out: { mean: 8, p50: 8, p95: 8, p99: 8 },
         queue_wait: { mean: 150, p50: 150, p95: 195, p99: 199 },
         barrier_to_next_stage: { mean: null, p50: null, p95: null, p99: null },
         job: { mean: 2_000, p50: 2_000, p95: 2_000, p99: 2_000 },
@@ -152,6 +154,10 @@ test("every figure is what the rows say", async ({ sql }) => {
   const all = await api.get("/api/metrics/comparison");
   expect(all.body.rows).toHaveLength(3);
   expect(all.body.rows.at(-1)).toMatchObject({ job_type: "other", jobs: 1, failed_jobs: 1, tasks: 0, tasks_per_second: null });
+
+  const { body: one } = await api.get(`/api/metrics/comparison?job_id=${"b".repeat(64)}`);
+  expect(one.rows).toMatchObject([{ processing_path: "service_bus", jobs: 1, tasks: 4, latency_ms: { job: { p50: 600 } } }]);
+  expect((await api.get("/api/metrics/comparison?job_id=b")).body.errors).toMatchObject([{ field: "job_id" }]);
 
   const page = await api.get("/api/metrics/comparison?format=html");
   expect(page.headers.get("content-type")).toMatch("text/html");

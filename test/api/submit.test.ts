@@ -20,6 +20,10 @@ describe("the id of a job", () => {
       [`{"n": 100, "repeat": 1}`, `{"job_type":"hello_world",${parameters(100)}}`],
       [`{"n": 100, "repeat": 2}`, `{"job_type":"hello_world",${parameters(100)},"repeat":2}`],
       [
+        `{"tasks_per_message": 10}`,
+        `{"job_type":"hello_world","parameters":{"failure_rate":0,"message":null,"n":3,"name":"World","tasks_per_message":10}}`,
+      ],
+      [
         `{"name": "Zoë \\ud83d\\ude00", "failure_rate": 1e-7}`,
         `{"job_type":"hello_world","parameters":{"failure_rate":1e-7,"message":null,"n":3,"name":"Zoë 😀"}}`,
       ],

@@ -4,12 +4,12 @@ import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isRunning, listDescendants, type Process } from "./processes.ts";
 
-/** `npm run dev` or `npm run demo`, as a process of its own. */
+/** `npm run dev`, `npm run demo` or `npm run compare`, as a process of its own. */
 export interface StackProcess {
   readonly child: ChildProcess;
   output(): string;
-  /** Resolves when its output contains the text. */
-  says(text: string): Promise<void>;
+  /** Resolves when its output contains the text; rejects if that takes longer than `withinMs`, by default 40 s. */
+  says(text: string, withinMs?: number): Promise<void>;
   descendants(): readonly Process[];
   /** Its exit code, or the signal that ended it. */
   readonly ended: Promise<number | NodeJS.Signals>;
@@ -17,8 +17,12 @@ export interface StackProcess {
 
 const waitMs = 40_000;
 
-export function startStackProcess(script: "dev" | "demo", environment: Readonly<Record<string, string>>): StackProcess {
-  const child = spawn(process.execPath, [`dev/${script}.ts`], {
+export function startStackProcess(
+  script: "dev" | "demo" | "compare",
+  environment: Readonly<Record<string, string>>,
+  args: readonly string[] = [],
+): StackProcess {
+  const child = spawn(process.execPath, [`dev/${script}.ts`, ...args], {
     env: { PATH: process.env.PATH, HOME: process.env.HOME, ...environment },
     stdio: ["ignore", "pipe", "pipe"],
   });
@@ -29,7 +33,7 @@ export function startStackProcess(script: "dev" | "demo", environment: Readonly<
   return {
     child,
     output: () => output,
-    says: (text) => until(() => output.includes(text), () => `“${text}” was not said: ${output}`),
+    says: (text, withinMs) => until(() => output.includes(text), () => `“${text}” was not said: ${output}`, withinMs),
     descendants: () => listDescendants(child.pid ?? 0),
     ended: once(child, "exit").then(([code, signal]) => signal ?? code),
   };
@@ -47,8 +51,8 @@ export async function untilGone(processes: readonly Process[]): Promise<void> {
   await until(() => running().length === 0, () => `still running: ${running().join("\n")}`);
 }
 
-export async function until(isTrue: () => boolean | Promise<boolean>, describe: () => string): Promise<void> {
-  for (const giveUpAt = Date.now() + waitMs; !await isTrue();) {
+export async function until(isTrue: () => boolean | Promise<boolean>, describe: () => string, withinMs = waitMs): Promise<void> {
+  for (const giveUpAt = Date.now() + withinMs; !await isTrue();) {
     if (Date.now() > giveUpAt) throw new Error(describe());
     await sleep(50);
   }

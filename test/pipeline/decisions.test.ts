@@ -164,6 +164,12 @@ const jobs = [
       },
     ),
   ),
+  job(
+    "chosen_per_message",
+    stage("one", () => tasks(...Array.from({ length: 20 }, () => undefined)), {
+      tasksPerMessage: (parameters) => v.parse(v.object({ per_message: v.optional(v.number()) }), parameters).per_message,
+    }),
+  ),
   job("unknown_task_type", { name: "one", task: unknown, plan: () => [{}] }),
 ];
 
@@ -317,6 +323,13 @@ test("several tasks per message: batches of 100 messages, each task for itself",
   const batches = await database.sql`
     select cardinality(task_ids) as tasks, tasks_per_message from outbox where job_id = ${jobId} and batch_id like '%-b%'`;
   expect(batches).toEqual([{ tasks: 250, tasks_per_message: 7 }]);
+});
+test.each([[{ per_message: 9 }, 9], [{}, 1]])("a job of %j puts %i tasks into a message", async (parameters, tasksPerMessage) => {
+  const jobId = await pipeline.submit("chosen_per_message", parameters);
+  expect(await whenEnded(database.sql, jobId)).toMatchObject({ status: "completed" });
+  const batches = await database.sql`select cardinality(task_ids) as tasks, tasks_per_message from outbox
+    where job_id = ${jobId} and batch_id like '%-b%'`;
+  expect(batches).toEqual([{ tasks: 20, tasks_per_message: tasksPerMessage }]);
 });
 test("a task of a type that no runner knows waits, then fails as unknown-type", async () => {
   const { sql } = database;

@@ -94,8 +94,8 @@ export const guards: readonly Guard[] = [
   {
     rule: "6 not_before is in the claim",
     mutations: [{
-      find: "tasks.status = 'pending' and coalesce(tasks.not_before <= now(), true) or",
-      replace: "tasks.status = 'pending' or",
+      find: "tasks.status = 'pending' and coalesce(tasks.not_before <= now(), true) and (wanted.alone",
+      replace: "tasks.status = 'pending' and (wanted.alone",
     }],
     focus: { behaviours: ["ok", "fails once"], broker: { doubled: 0.5, delayed: 0.3 } },
     seed: 12,

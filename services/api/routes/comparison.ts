@@ -1,5 +1,6 @@
 import { Hono } from "hono";
 import * as v from "valibot";
+import { JobId } from "../../../shared/contracts/ids.ts";
 import { readTransportFacts, type TransportFacts } from "../../../shared/store/comparison.ts";
 import type { Sql } from "../../../shared/store/database.ts";
 import type { TransportName } from "../../../shared/transports.ts";
@@ -19,9 +20,10 @@ export function createComparisonRoutes({ sql, prices, isEmulator }: ComparisonDe
     const query = readQuery(context, {
       hours: v.optional(wholeNumber(1, 8760), "24"),
       job_type: jobType,
+      job_id: v.optional(JobId),
       format: v.optional(v.picklist(["json", "html"]), "json"),
     });
-    const facts = await readTransportFacts(sql, { hours: query.hours, jobType: query.job_type });
+    const facts = await readTransportFacts(sql, { hours: query.hours, jobType: query.job_type, jobId: query.job_id });
     const comparison = {
       hours: query.hours,
       job_type: query.job_type ?? null,
@@ -57,6 +59,7 @@ function describe(facts: TransportFacts, prices: PriceTable, emulator: boolean) 
     tasks_per_second: facts.tasksPerSecond,
     latency_ms: {
       submit_to_first_task: facts.submitToFirstTask,
+      fan_out: facts.fanOut,
       queue_wait: facts.queueWait,
       barrier_to_next_stage: facts.barrierToNextStage,
       job: facts.job,
