@@ -18,13 +18,15 @@ export type Table =
   | "idempotency_keys"
   | "routing_rules"
   | "poison_messages"
-  | "poison_groups";
+  | "poison_groups"
+  | "reconciliation_runs"
+  | "reconciliation_findings";
 
 export const roles = {
   api: {
     receives: [],
     sends: ["jobs"],
-    writes: ["jobs", "outbox", "events", "idempotency_keys", "routing_rules"],
+    writes: ["jobs", "outbox", "events", "idempotency_keys", "routing_rules", "reconciliation_runs"],
     serves: "public",
     blobs: false,
   },
@@ -45,7 +47,18 @@ export const roles = {
   "poison-handler": {
     receives: ["poison"],
     sends: [],
-    writes: ["poison_messages", "poison_groups", "jobs", "stages", "tasks", "outbox", "events"],
+    writes: [
+      "poison_messages",
+      "poison_groups",
+      "jobs",
+      "stages",
+      "tasks",
+      "outbox",
+      "events",
+      "leases",
+      "reconciliation_runs",
+      "reconciliation_findings",
+    ],
     serves: "probes",
     blobs: true,
   },
