@@ -12,6 +12,10 @@ const Environment = v.object({
   CONCURRENCY: Integer(1, 1_000, 32),
   /** Beyond its time-out, before an attempt under a live lease counts as hung: as the orchestrator has it. */
   ATTEMPT_GRACE_MS: Integer(0, 600_000, 15_000),
+  /** Between reconciliation runs that nobody asked for, dry ones; 0: none. */
+  RECONCILE_INTERVAL_MS: Integer(0, 604_800_000, 3_600_000),
+  /** Between the two readings of what may be in flux. */
+  RECONCILE_PAUSE_MS: Integer(0, 60_000, 5_000),
 });
 export type Config = v.InferOutput<typeof Environment>;
 

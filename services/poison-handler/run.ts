@@ -8,6 +8,7 @@ import type { Transports } from "../../shared/transport/send-batches.ts";
 import type { TransportName } from "../../shared/transports.ts";
 import type { Config } from "./config.ts";
 import { createJudge } from "./judge.ts";
+import { runExecutor } from "./reconcile/executor.ts";
 import { createTakeIn } from "./take-in.ts";
 
 export interface PoisonHandlerParts {
@@ -24,7 +25,7 @@ export interface PoisonHandlerParts {
 const judgeIntervalMs = 1_000;
 const judgedAtOnce = 500;
 
-/** Takes in dead letters and judges them until the signal is aborted; resolves when everything is drained. */
+/** Takes in dead letters and judges them, and executes reconciliation runs, until the signal is aborted; resolves when everything is drained. */
 export async function runPoisonHandler(parts: PoisonHandlerParts, config: Config, signal: AbortSignal): Promise<void> {
   const { sql, id, transports, queueNames, claimCheck, log } = parts;
   const judge = createJudge({ sql, id, graceMs: config.ATTEMPT_GRACE_MS, log });
@@ -58,6 +59,16 @@ export async function runPoisonHandler(parts: PoisonHandlerParts, config: Config
 
   await Promise.all([
     judgeTheRest(),
+    runExecutor(
+      {
+        ...{ sql, id, transports, queueNames, judge, log },
+        poisonQueue: config.AZURE_SERVICE_BUS_POISON_QUEUE,
+        graceMs: config.ATTEMPT_GRACE_MS,
+        pauseMs: config.RECONCILE_PAUSE_MS,
+      },
+      { intervalMs: config.RECONCILE_INTERVAL_MS },
+      signal,
+    ),
     ...[...transports.values()].flatMap(({ transport }) =>
       listSources(transport.name).map(({ queue, from }) =>
         consume(transport, queue, takeIn({ transport: transport.name, queue }), { ...options, from })

@@ -88,23 +88,28 @@ export async function requestReconciliation(
   return run;
 }
 
-/** Requests a dry run if the newest request is so old, and nothing waits or runs. To be called under the lease of reconciliation. */
+/** Whether no run was requested for so long, nor the schema changed: a new system has nothing to reconcile yet. */
+function isDue(db: Db, intervalMs: number): postgres.PendingQuery<postgres.Row[]> {
+  return db`${intervalMs}::float > 0 and not exists (
+      select from reconciliation_runs where requested_at > now() - ${intervalMs} * interval '1 ms'
+      union all select from schema_migrations where applied_at > now() - ${intervalMs} * interval '1 ms')`;
+}
+
+/** Requests a dry run if one is due and nothing waits or runs. To be called under the lease of reconciliation. */
 export async function requestScheduledReconciliation(db: Db, intervalMs: number): Promise<boolean> {
   const requested = await db`
     insert into reconciliation_runs (mode, requested_by)
     select 'dry-run', 'schedule'
-    where not exists (
-      select from reconciliation_runs
-      where status in ('requested', 'running') or requested_at > now() - ${intervalMs} * interval '1 ms')`;
+    where ${isDue(db, intervalMs)} and not exists (select from reconciliation_runs where status in ('requested', 'running'))`;
   return requested.count > 0;
 }
 
-/** Whether a run waits, or was left by an executor that died. */
+/** Whether a run waits, was left by an executor that died, or is due. */
 export async function isReconciliationWanted(db: Db, intervalMs: number): Promise<boolean> {
   const [row] = await db<{ wanted: boolean }[]>`
-    select exists (select from reconciliation_runs where status in ('requested', 'running'))
-      or ${intervalMs}::bigint > 0 and not exists (
-        select from reconciliation_runs where requested_at > now() - ${intervalMs}::bigint * interval '1 ms') as wanted`;
+    select exists (select from reconciliation_runs where status in ('requested', 'running')) or ${
+    isDue(db, intervalMs)
+  } as wanted`;
   return row?.wanted ?? false;
 }
 

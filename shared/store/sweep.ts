@@ -1,26 +1,20 @@
 import type postgres from "postgres";
 import type { TransportName } from "../transports.ts";
 import { type Db, withConflictRetry } from "./database.ts";
+import { takeLease } from "./leases.ts";
 import { inFlight } from "./outbox.ts";
 import { maxStageFailures, maxStageInterruptions, stageHint, stageLeaseMs } from "./stages.ts";
 import type { StageTasks } from "./tasks.ts";
 
 /** A hint may be lost once it was sent so long ago; doubles with each re-send. */
-const hintAgeMs = 20_000;
+export const hintAgeMs = 20_000;
 
 /** How long one sweeper may go without saying so before another takes over. */
 const sweepLeaseMs = 3_000;
 
-/**
- * Takes or renews the lease of the sweep; false if another process holds it. A row rather than an advisory lock, which would pin
- * a connection (docs/decisions/0003). Two sweeps at once would be harmless: every repair repeats its guard.
- */
+/** Takes or renews the lease of the sweep. Two sweeps at once would be harmless: every repair repeats its guard. */
 export async function takeSweepLease(db: Db, owner: string): Promise<boolean> {
-  const taken = await db`
-    insert into leases (name, owner, lease_until) values ('sweep', ${owner}, now() + ${sweepLeaseMs} * interval '1 ms')
-    on conflict (name) do update set owner = excluded.owner, lease_until = excluded.lease_until
-    where leases.owner = excluded.owner or leases.lease_until < now()`;
-  return taken.count === 1;
+  return await takeLease(db, "sweep", owner, sweepLeaseMs);
 }
 
 /** How long the server has been up: leases could not be renewed while it was away, so they mean nothing yet. */

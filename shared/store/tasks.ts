@@ -250,6 +250,25 @@ export async function cancelTasks(db: Db, sender: string, tasks: TaskSlice): Pro
   return recorded.size;
 }
 
+/** Closes open tasks that nobody will run: their job has ended, or their stage was decided without them. At most `limit` of them. */
+export async function cancelStrayTasks(db: Db, sender: string, limit: number): Promise<EndedAttempts> {
+  return await endTasks(
+    db,
+    sender,
+    db`
+    held as (
+      select tasks.id, tasks.stage_id, coalesce(tasks.claim_id, tasks.id::text) as claim_id, 'cancelled' as to_status,
+        null::jsonb as result, null::text as result_ref, null::jsonb as error,
+        0 as failure, 0 as interruption, 0 as deferral, 0 as delay_ms, 'task-cancelled' as event, false as silent
+      from tasks join stages on stages.id = tasks.stage_id join jobs on jobs.id = stages.job_id
+      where tasks.status in ('pending', 'processing') and (jobs.ended_at is not null
+        or jobs.status in ('queued', 'processing')
+          and (stages.status in ('completed', 'failed', 'cancelled') or discarded_at is not null))
+      order by tasks.id limit ${limit} for update of tasks
+    )`,
+  );
+}
+
 /** Fails a pending task whose newest hint, the batch of this id, ended as poison once too often. */
 export async function failPoisonedTask(
   tx: Db,

@@ -73,11 +73,15 @@ describe("a run", () => {
     expect(await completeReconciliationRun(sql, "poison-1", run_id, summary)).toBe(false);
   });
 
-  test("is due once per interval, and not while another waits", async ({ sql }) => {
+  test("is due once per interval, not while another waits, and not on a new schema", async ({ sql }) => {
+    const hour = 3_600_000;
     expect(await isReconciliationWanted(sql, 0)).toBe(false);
-    expect(await isReconciliationWanted(sql, 60_000)).toBe(true);
-    expect(await requestScheduledReconciliation(sql, 60_000)).toBe(true);
-    expect(await requestScheduledReconciliation(sql, 0)).toBe(false);
+    expect(await isReconciliationWanted(sql, hour)).toBe(false);
+    await sql`update schema_migrations set applied_at = now() - interval '2 hours'`;
+    expect(await isReconciliationWanted(sql, hour)).toBe(true);
+    expect(await requestScheduledReconciliation(sql, hour)).toBe(true);
+    await sql`update reconciliation_runs set requested_at = now() - interval '2 hours'`;
+    expect(await requestScheduledReconciliation(sql, hour)).toBe(false);
     expect(await isReconciliationWanted(sql, 0)).toBe(true);
   });
 });

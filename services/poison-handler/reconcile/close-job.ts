@@ -1,0 +1,16 @@
+import type { ErrorRecord } from "../../../shared/errors.ts";
+import type { Sql } from "../../../shared/store/database.ts";
+import { endStoppedJobs, stopJob } from "../../../shared/store/jobs.ts";
+import { cancelTasks } from "../../../shared/store/tasks.ts";
+import { sliceSize } from "./check.ts";
+
+/** Fails a job that can't go on: its stages first, its open tasks in slices, the job last. What a crash leaves, the sweep goes on with. */
+export async function closeJob(sql: Sql, sender: string, jobId: string, error: ErrorRecord): Promise<void> {
+  await stopJob(sql, { jobId, as: "failed", error });
+  await closeStopping(sql, sender, jobId);
+}
+
+export async function closeStopping(sql: Sql, sender: string, jobId: string): Promise<void> {
+  while (await cancelTasks(sql, sender, jobId, sliceSize) === sliceSize);
+  await endStoppedJobs(sql, jobId);
+}
