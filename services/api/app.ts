@@ -23,6 +23,7 @@ import { createComparisonRoutes } from "./routes/comparison.ts";
 import { createHealthRoutes } from "./routes/health.ts";
 import { createJobRoutes } from "./routes/jobs.ts";
 import { createQueueRoutes } from "./routes/queues.ts";
+import { createReconciliationRoutes } from "./routes/reconciliation.ts";
 import { createRecordRoutes } from "./routes/records.ts";
 import { createRehomeRoutes } from "./routes/rehome.ts";
 import { createRoutingRoutes } from "./routes/routing.ts";
@@ -116,6 +117,7 @@ export function createApp(dependencies: ApiDependencies): Hono {
       isAdminAllowed,
     }),
   );
+  app.route("/api/reconciliation/runs", createReconciliationRoutes({ sql, isAdminAllowed }));
   app.route("/api/admin/routing", createRoutingRoutes({ sql, jobs, router, isAdminAllowed }));
   app.route("/api/admin/queue", createQueueRoutes({ sql, transports, queueNames, router, log }));
   app.route("/api/admin/rehome", createRehomeRoutes({ sql, transports, isAdminAllowed }));
