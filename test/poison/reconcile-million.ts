@@ -5,7 +5,8 @@ import { openDamagedSystem, reconcile } from "./reconcile-once.ts";
 const sql = openDatabase(process.argv[2] ?? "", { applicationName: "tests", max: 8 });
 // What the rows say is in the queue, without a million messages in the memory that is measured.
 const { close, ...system } = openDamagedSystem(sql);
-system.broker.counts = async () => ({ active: 500_000, deadLettered: 0 });
+const { counts } = system.broker;
+system.broker.counts = async (queue) => queue === "tasks" ? { active: 500_000, deadLettered: 0 } : await counts(queue);
 const begunAt = performance.now();
 const { found, summary } = await reconcile(system, "dry-run");
 const seconds = Math.round((performance.now() - begunAt) / 100) / 10;

@@ -9,14 +9,17 @@ export const checkBalance: Check = {
   ...once(async ({ sql }) => {
     const parts: Found[] = [];
     for (const slice of await listStageSlices(sql, { onlyAlive: false })) {
-      const { rows, total } = await findUnbalancedStages(sql, slice, maxListed);
-      const findings = rows.flatMap(describeStage);
-      const totals = new Map<FindingKind, number>();
-      for (const { kind } of findings) totals.set(kind, (totals.get(kind) ?? 0) + 1);
-      // Beyond those that were read, nobody looked what is wrong with them: as a rule, the same.
-      if (total > rows.length) {
-        for (const [kind, count] of totals) totals.set(kind, Math.round(count * total / rows.length));
-      }
+      const stages = await findUnbalancedStages(sql, slice, maxListed);
+      const findings = stages.flatMap(describeStage);
+      const { gaps = 0, unbalanced = 0, contradictions = 0, resultsMissing = 0 } = stages[0]?.totals ?? {};
+      const totals = new Map<FindingKind, number>(
+        ([
+          ["index-gap", gaps],
+          ["counter-mismatch", unbalanced],
+          ["contradiction", contradictions],
+          ["result-missing", resultsMissing],
+        ] as const).filter(([, total]) => total > 0),
+      );
       parts.push({ findings, totals, tasks: slice.tasks });
     }
     return together(parts);

@@ -7,25 +7,22 @@ import { closeJob, closeStopping } from "./close-job.ts";
 export const checkJobs: Check = {
   name: "jobs",
   ...twice(async ({ sql }): Promise<Found> => {
-    const { rows, total } = await findStalledJobs(sql, { lateMs, limit: maxListed });
+    const rows = await findStalledJobs(sql, { lateMs, limit: maxListed });
     const parts = (["hint", "stage", "stopping"] as const).map((why) => {
       const some = rows.filter((row) => row.why === why);
-      return found(why === "hint" ? "lost-hint" : "stalled-job", {
-        rows: some,
-        total: total > rows.length ? Math.round(total * some.length / rows.length) : some.length,
-      }, describeJob);
+      return found(why === "hint" ? "lost-hint" : "stalled-job", { rows: some, total: some[0]?.total ?? 0 }, describeJob);
     });
     return together(parts);
   }),
   async mend({ sql, id }, findings) {
     if (findings.some(({ kind }) => kind === "lost-hint")) { while (await hintJobsAgain(sql) > 0); }
-    const { rows } = await findStalledJobs(sql, { lateMs, limit: maxListed });
+    const rows = await findStalledJobs(sql, { lateMs, limit: maxListed });
     for (const { jobId, why } of rows) {
       if (!findings.some(({ subject_id }) => subject_id === jobId)) continue;
       if (why === "stage") await closeJob(sql, id, jobId, { code: "no-stage", message: "the job had no stage that could go on" });
       if (why === "stopping") await closeStopping(sql, id, jobId);
     }
-    const still = new Set((await findStalledJobs(sql, { lateMs, limit: maxListed })).rows.map(({ jobId }) => jobId));
+    const still = new Set((await findStalledJobs(sql, { lateMs, limit: maxListed })).map(({ jobId }) => jobId));
     return new Set(findings.filter(({ subject_id }) => !still.has(subject_id)));
   },
 };

@@ -37,6 +37,13 @@ export interface CountedStage extends Place {
   readonly lacksResult: boolean;
   /** Completed tasks without a result of their last attempt, and others with one. */
   readonly badResults: number;
+  /** Of all stages of the slice: how many have rows missing, or else one of the other faults. */
+  readonly totals: {
+    readonly gaps: number;
+    readonly unbalanced: number;
+    readonly contradictions: number;
+    readonly resultsMissing: number;
+  };
 }
 
 /** Sets the counters of stages against a full count, in one snapshot; returns those that differ. */
@@ -44,9 +51,8 @@ export async function findUnbalancedStages(
   db: Db,
   { from, to }: StageSlice,
   limit: number,
-): Promise<FoundRows<CountedStage & { total: number }>> {
-  return foundRows(
-    await db<(CountedStage & { total: number })[]>`
+): Promise<readonly CountedStage[]> {
+  return await db<CountedStage[]>`
     with counted as (
       select stage_id, count(*)::int as total, max(index) + 1 as last,
         count(*) filter (where status = 'completed')::int as completed, count(*) filter (where status = 'failed')::int as failed,
@@ -74,11 +80,13 @@ export async function findUnbalancedStages(
       json_build_object('total', all_tasks, 'completed', all_completed, 'failed', all_failed, 'cancelled', all_cancelled) as counted,
       has_gap as "hasGap", is_unbalanced as "isUnbalanced", is_reducing_too_early as "isReducingTooEarly",
       contradicts_result as "contradictsResult", lacks_result as "lacksResult", bad_results as "badResults",
-      count(*) over ()::int as total
+      json_build_object('gaps', count(*) filter (where has_gap) over (),
+        'unbalanced', count(*) filter (where is_unbalanced and not has_gap) over (),
+        'contradictions', count(*) filter (where (is_reducing_too_early or contradicts_result) and not has_gap) over (),
+        'resultsMissing', count(*) filter (where (lacks_result or bad_results > 0) and not has_gap) over ()) as totals
     from judged
     where has_gap or is_unbalanced or is_reducing_too_early or contradicts_result or lacks_result or bad_results > 0
-    order by id limit ${limit}`,
-  );
+    order by id limit ${limit}`;
 }
 
 /** What contradicts itself among jobs and barriers, by a snapshot of all. */

@@ -71,16 +71,16 @@ export interface StalledJob {
   readonly run: number;
   readonly startSends: number;
   readonly open: number;
+  /** Of those with the same reason. */
   readonly total: number;
 }
 
 /** A job of millions takes a while to close. */
 const stoppingMs = 300_000;
 
-export async function findStalledJobs(db: Db, { lateMs, limit }: Lateness): Promise<FoundRows<StalledJob>> {
-  return foundRows(
-    await db<StalledJob[]>`
-    select *, count(*) over ()::int as total from (
+export async function findStalledJobs(db: Db, { lateMs, limit }: Lateness): Promise<readonly StalledJob[]> {
+  return await db<StalledJob[]>`
+    select *, count(*) over (partition by why)::int as total from (
       select id as "jobId", run, start_sends as "startSends", coalesce(open_tasks, 0)::int as open,
         case when status = 'queued' and updated_at < now() - (${hintAgeMs} * 2 ^ least(start_sends - 1, 6) + ${lateMs}::float) * interval '1 ms'
             and not exists (
@@ -93,6 +93,5 @@ export async function findStalledJobs(db: Db, { lateMs, limit }: Lateness): Prom
         from stages where job_id = jobs.id and discarded_at is null
       ) as own on true
       where status in ('queued', 'processing', 'stopping')
-    ) as found where why is not null order by "jobId" limit ${limit}`,
-  );
+    ) as found where why is not null order by "jobId" limit ${limit}`;
 }
