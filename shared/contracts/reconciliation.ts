@@ -83,7 +83,7 @@ export const QueueBalance = v.object({
   transport: Transport,
   /** As its broker calls it. */
   queue: v.string(),
-  /** The fewest messages that the rows say are in the broker. Null where they don't say: queues of jobs and stages. */
+  /** The fewest messages that the rows say are in the broker. Null where they don't say: where dead letters are forwarded to. */
   expected: v.nullable(Count),
   /** Null: the broker didn't answer. */
   active: v.nullable(Count),

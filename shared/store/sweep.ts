@@ -100,13 +100,13 @@ export async function hintJobsAgain(db: Db, transport: TransportName, limit: num
 }
 
 /** Its start hint was sent. */
-function isJobWaiting(db: Db, transport: TransportName): postgres.PendingQuery<postgres.Row[]> {
+export function isJobWaiting(db: Db, transport: TransportName): postgres.PendingQuery<postgres.Row[]> {
   return db`jobs.status = 'queued' and processing_path = ${transport}
     and not exists (select from outbox where job_id = jobs.id and kind = 'start-job' and outbox.status = 'pending_queue')`;
 }
 
 /** It is there to be taken, and its hint was sent. */
-function isStageWaiting(db: Db, transport: TransportName): postgres.PendingQuery<postgres.Row[]> {
+export function isStageWaiting(db: Db, transport: TransportName): postgres.PendingQuery<postgres.Row[]> {
   return db`stages.status in ('planning', 'reducing') and owner is null and discarded_at is null
     and jobs.status = 'processing' and processing_path = ${transport} and coalesce(not_before <= now(), true)
     and not exists (select from outbox where stage_id = stages.id and kind = 'stage' and outbox.status = 'pending_queue')`;

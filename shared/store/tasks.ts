@@ -205,6 +205,13 @@ export async function findStagesWithOpenTasks(db: Db, jobId: string): Promise<re
     where job_id = ${jobId} and planned > completed + failed + cancelled order by number, id`;
 }
 
+/** The same of these stages. */
+export async function readStageTasks(db: Db, stageIds: readonly number[]): Promise<readonly StageTasks[]> {
+  return await db<StageTasks[]>`
+    select id as "stageId", next_index as "nextIndex" from stages
+    where id in (select value::bigint from json_array_elements_text(${JSON.stringify(stageIds)}::text::json)) order by id`;
+}
+
 /**
  * What is open in a slice. Said the other way round, so that the planner takes the index on (stage_id, index), and can't take the
  * one on open tasks: that one has only the stage, and so is read from its beginning each time, closed tasks included.
@@ -250,8 +257,8 @@ export async function cancelTasks(db: Db, sender: string, tasks: TaskSlice): Pro
   return recorded.size;
 }
 
-/** Closes open tasks that nobody will run: their job has ended, or their stage was decided without them. At most `limit` of them. */
-export async function cancelStrayTasks(db: Db, sender: string, limit: number): Promise<EndedAttempts> {
+/** Closes what is open in a slice of a stage that nobody will run: its job has ended, or the stage was decided without it. */
+export async function cancelStrayTasks(db: Db, sender: string, tasks: TaskSlice): Promise<EndedAttempts> {
   return await endTasks(
     db,
     sender,
@@ -259,12 +266,12 @@ export async function cancelStrayTasks(db: Db, sender: string, limit: number): P
     held as (
       select tasks.id, tasks.stage_id, coalesce(tasks.claim_id, tasks.id::text) as claim_id, 'cancelled' as to_status,
         null::jsonb as result, null::text as result_ref, null::jsonb as error,
-        0 as failure, 0 as interruption, 0 as deferral, 0 as delay_ms, 'task-cancelled' as event, false as silent
+        0 as failure, 0 as interruption, 0 as deferral, 0::float as delay_ms, 'task-cancelled' as event
       from tasks join stages on stages.id = tasks.stage_id join jobs on jobs.id = stages.job_id
-      where tasks.status in ('pending', 'processing') and (jobs.ended_at is not null
+      where ${openIn(db, tasks)} and (jobs.ended_at is not null
         or jobs.status in ('queued', 'processing')
           and (stages.status in ('completed', 'failed', 'cancelled') or discarded_at is not null))
-      order by tasks.id limit ${limit} for update of tasks
+      order by tasks.id for update of tasks
     )`,
   );
 }

@@ -6,13 +6,13 @@ import { claimHintBatches, claimTaskBatches } from "../../shared/store/outbox.ts
 import { type PoisonFinding, recordPoison } from "../../shared/store/poison.ts";
 import { renewRunner } from "../../shared/store/runners.ts";
 import { type ClaimedStage, decideStage, insertTasks, releaseStage, sealStage, takeStage } from "../../shared/store/stages.ts";
-import { cancelTasks, claimTasks, recordAttempts } from "../../shared/store/tasks.ts";
+import { cancelTasks, claimTasks, recordAttempts, sliceStage } from "../../shared/store/tasks.ts";
 import { sendBatches, type Transports } from "../../shared/transport/send-batches.ts";
 import type { Transport } from "../../shared/transport/transport.ts";
 import type { TransportName } from "../../shared/transports.ts";
 
 /** Queues of their own that stages have here, beside the usual three. */
-export const ownQueues = ["purged-queue", "deep-queue", "unserved-queue"] as const;
+export const ownQueues = ["purged-queue", "deep-queue", "unserved-queue", "poisoned-queue"] as const;
 
 /** A system in which damage is done: its rows, and brokers in memory. */
 export interface DamagedSystem {
@@ -77,6 +77,7 @@ async function openStage(
   const parameters = Array.from({ length: tasks }, (_, number) => ({ number }));
   await insertTasks(system.sql, stage, { startIndex: 0, parameters, tasksPerMessage: 1 });
   await sealStage(system.sql, stage, tasks);
+  await completeStart(system, stage.jobId);
   await relay(system);
   const rows = await system.sql<{ id: number }[]>`select id from tasks where stage_id = ${stage.stageId} order by index`;
   return { stage, stageId: stage.stageId, jobId: stage.jobId, taskIds: rows.map(({ id }) => id) };
@@ -126,7 +127,7 @@ async function end(
     const { batches } = await recordAttempts(sql, "runner", [
       outcome === "completed"
         ? { ...taken, outcome, result: { by: taken.claimId } }
-        : { ...taken, outcome, error: { code: "error", message: "no" }, permanent: true, retry: failing, inCompany: true },
+        : { ...taken, outcome, error: { code: "error", message: "no" }, permanent: true, retry: failing },
     ]);
     await sendBatches({ db: sql, sender: "runner", transports: system.transports, log: silent }, batches);
   }
@@ -143,16 +144,28 @@ async function anyGroup(sql: Sql): Promise<string> {
 }
 
 /** Completes the messages of these tasks. */
-async function takeMessages({ broker }: DamagedSystem, queue: string, taskIds: readonly number[]): Promise<void> {
+async function takeMessages(system: DamagedSystem, queue: string, taskIds: readonly number[]): Promise<void> {
+  await complete(system, queue, (body) => taskIds.includes(body.taskIds?.[0] ?? 0));
+}
+
+interface Body {
+  readonly jobId?: string;
+  readonly stageId?: number;
+  readonly taskIds?: readonly number[];
+}
+
+/** Completes some messages of a queue, as whoever handled them does; or they are lost. */
+async function complete({ broker }: DamagedSystem, queue: string, isOver: (body: Body) => boolean): Promise<void> {
   const { signal } = new AbortController();
   const { active } = await broker.counts(queue);
-  const messages = active === 0 ? [] : await broker.receive(queue, { max: active, signal });
-  for (const message of messages) {
-    const { taskIds: named } = JSON.parse(message.body);
-    if (taskIds.includes(named?.[0])) await message.complete();
+  for (const message of active === 0 ? [] : await broker.receive(queue, { max: active, signal })) {
+    if (message.body !== "" && isOver(JSON.parse(message.body))) await message.complete();
     else await message.abandon();
   }
 }
+
+const completeStart = (system: DamagedSystem, jobId: string) => complete(system, "jobs", (body) => body.jobId === jobId);
+const completeStage = (system: DamagedSystem, stageId: number) => complete(system, "stages", (body) => body.stageId === stageId);
 
 async function completedJob(system: DamagedSystem, tasks: number, failed = 0): Promise<OpenStage> {
   const open = await openStage(system, tasks);
@@ -176,13 +189,16 @@ async function completedJob(system: DamagedSystem, tasks: number, failed = 0): P
     },
     then: { action: "end-job", status, result: { done: true } },
   });
+  await completeStage(system, open.stageId);
   return open;
 }
 
 async function cancelledJob(system: DamagedSystem, tasks: number): Promise<OpenStage> {
   const open = await openStage(system, tasks);
   await stopJob(system.sql, { jobId: open.jobId, as: "cancelled", error: null });
-  await cancelTasks(system.sql, "orchestrator", open.jobId, 1_000);
+  for (const slice of sliceStage({ stageId: open.stageId, nextIndex: tasks })) {
+    await cancelTasks(system.sql, "orchestrator", slice);
+  }
   await endStoppedJobs(system.sql, open.jobId);
   await takeMessages(system, "tasks", open.taskIds);
   return open;
@@ -211,7 +227,10 @@ export async function buildHealthySystem(system: DamagedSystem): Promise<void> {
   await plannedStage(system);
   const planning = await plannedStage(system);
   await insertTasks(sql, planning, { startIndex: 0, parameters: [{}, {}, {}], tasksPerMessage: 1 });
-  await releaseStage(sql, await plannedStage(system), { code: "error", message: "comes again" });
+  const released = await plannedStage(system);
+  await releaseStage(sql, released, { code: "error", message: "comes again" });
+  await sql`update outbox set not_before = now() + interval '1 hour' where stage_id = ${released.stageId}`;
+  await completeStart(system, released.jobId);
   const open = await openStage(system, 9);
   await end(system, { taskIds: open.taskIds.slice(0, 3) }, "completed");
   await end(system, { taskIds: open.taskIds.slice(3, 5) }, "failed");
@@ -232,9 +251,9 @@ export async function buildHealthySystem(system: DamagedSystem): Promise<void> {
 /** What has been there for an hour, as far as its age alone means nothing. */
 export async function ageRows(sql: Sql): Promise<void> {
   await sql`update outbox set created_at = created_at - interval '1 hour', sent_at = sent_at - interval '1 hour'`;
-  await sql`update stages set created_at = created_at - interval '1 hour'`;
+  await sql`update stages set created_at = created_at - interval '1 hour', hinted_at = hinted_at - interval '1 hour'`;
   await sql`update tasks set created_at = created_at - interval '1 hour', claimed_at = claimed_at - interval '1 hour', ended_at = ended_at - interval '1 hour'`;
-  await sql`update jobs set created_at = created_at - interval '1 hour' where status <> 'queued'`;
+  await sql`update jobs set created_at = created_at - interval '1 hour', updated_at = updated_at - interval '1 hour' where status <> 'stopping'`;
   await keepLeases(sql);
 }
 
@@ -259,6 +278,7 @@ export const damages: readonly Damage[] = [
         await tx`delete from events where stage_id = ${stageId} and kind = 'barrier-opened'`;
         await tx`delete from outbox where stage_id = ${stageId} and kind = 'stage'`;
       });
+      await completeStage(system, stageId);
       return [`counter-mismatch ${stageId}`];
     },
   },
@@ -335,6 +355,7 @@ export const damages: readonly Damage[] = [
       const stage = await plannedStage(system);
       await insertTasks(sql, stage, { startIndex: 0, parameters: [{}], tasksPerMessage: 1 });
       await sealStage(sql, stage, 1);
+      await completeStart(system, stage.jobId);
       const [row] = await sql<{ id: number }[]>`
         update outbox set locked_by = 'nobody', locked_until = now() + interval '1 day'
         where stage_id = ${stage.stageId} and kind = 'tasks' returning id`;
@@ -378,6 +399,7 @@ export const damages: readonly Damage[] = [
         await tx`insert into stages (job_id, number, name, task_type, queue, timeout_ms, run, owner, lease_until)
           values (${jobId}, 2, 'next', 't', 'tasks', 1000, 2, 'orchestrator/next', now() + interval '1 hour')`;
       });
+      await system.broker.send("stages", [{ messageId: `next-${stageId}`, body: "{}" }]);
       return [`orphan-task ${first}`];
     },
   },
@@ -391,6 +413,7 @@ export const damages: readonly Damage[] = [
         await tx`delete from events where stage_id = ${stageId} and kind = 'barrier-opened'`;
         await tx`delete from outbox where stage_id = ${stageId} and kind = 'stage'`;
       });
+      await completeStage(system, stageId);
       return [`stuck-stage ${stageId}`];
     },
   },
@@ -408,8 +431,9 @@ export const damages: readonly Damage[] = [
     isRepairable: true,
     async inflict(system, size) {
       const { stageId } = await reducingStage(system, size);
+      await completeStage(system, stageId);
       await system.sql`update stages set hinted_at = now() - interval '1 hour' where id = ${stageId}`;
-      return [`stalled-stage ${stageId}`];
+      return [`lost-hint ${stageId}`];
     },
   },
   {
@@ -417,7 +441,7 @@ export const damages: readonly Damage[] = [
     isRepairable: true,
     async inflict(system, size) {
       const { stageId } = await reducingStage(system, size);
-      await system.sql`update stages set hinted_at = now() - interval '1 hour', interruptions = 3 where id = ${stageId}`;
+      await system.sql`update stages set hinted_at = now() - interval '10 minutes', interruptions = 3 where id = ${stageId}`;
       return [`stalled-stage ${stageId}`];
     },
   },
@@ -436,6 +460,7 @@ export const damages: readonly Damage[] = [
     async inflict(system) {
       const { jobId } = await plannedStage(system);
       await system.sql`delete from stages where job_id = ${jobId}`;
+      await completeStart(system, jobId);
       return [`stalled-job ${jobId}`];
     },
   },
@@ -455,6 +480,7 @@ export const damages: readonly Damage[] = [
     isRepairable: true,
     async inflict(system) {
       const jobId = await submit(system);
+      await completeStart(system, jobId);
       await system.sql`update jobs set updated_at = now() - interval '1 hour' where id = ${jobId}`;
       return [`lost-hint ${jobId}`];
     },
@@ -556,10 +582,14 @@ export const damages: readonly Damage[] = [
     isRepairable: false,
     async inflict({ broker }, size) {
       const { signal } = new AbortController();
-      await broker.purge("stages");
-      await broker.send("stages", Array.from({ length: size }, (_, number) => ({ messageId: `dead-${number}`, body: "" })));
-      for (const message of await broker.receive("stages", { max: size, signal })) await message.moveToDeadLetters("no", "no");
-      return ["poison-backlog bullmq/stages"];
+      await broker.send(
+        "poisoned-queue",
+        Array.from({ length: size }, (_, number) => ({ messageId: `dead-${number}`, body: "" })),
+      );
+      for (const message of await broker.receive("poisoned-queue", { max: size, signal })) {
+        await message.moveToDeadLetters("no", "no");
+      }
+      return ["poison-backlog bullmq/poisoned-queue"];
     },
   },
   {

@@ -1,7 +1,21 @@
 import type { QueueBalance } from "../../../shared/contracts/reconciliation.ts";
-import { countOldHints, countSentMessages, readEndedTasks } from "../../../shared/store/damage/outbox-rows.ts";
+import {
+  countOldHints,
+  countSentMessages,
+  findOldStageHints,
+  findOldStartHints,
+  readEndedTasks,
+} from "../../../shared/store/damage/outbox-rows.ts";
+import type { FoundRows } from "../../../shared/store/damage/found.ts";
+import type { Sql } from "../../../shared/store/database.ts";
 import { listBusyPoisonQueues } from "../../../shared/store/damage/poison-rows.ts";
-import { hintTasksAgain, readExpectedMessages } from "../../../shared/store/sweep.ts";
+import {
+  hintJobsAgain,
+  hintStagesAgain,
+  hintTasksAgain,
+  readExpectedHints,
+  readExpectedMessages,
+} from "../../../shared/store/sweep.ts";
 import { withTimeLimit } from "../../../shared/time-limit.ts";
 import { queueName } from "../../../shared/transport/send-batches.ts";
 import type { QueueCounts } from "../../../shared/transport/transport.ts";
@@ -30,7 +44,7 @@ const surplus = 1_000;
 interface Reading {
   readonly transport: TransportName;
   readonly queue: string;
-  /** By its name in the outbox; undefined for queues of jobs and stages, of which rows don't tell how many messages there are. */
+  /** By its name in the outbox; undefined where dead letters are forwarded to. */
   readonly outboxQueue: string | undefined;
   readonly expected: readonly [number, number] | null;
   readonly counts: QueueCounts | null;
@@ -66,12 +80,22 @@ export function createBrokerCheck(): BrokerCheck {
         if (kind !== "lost-hint" || transport === null || queue === null) continue;
         const key = `${transport}/${queue}`;
         for (let left = lacking.get(key) ?? 0; left > 0;) {
-          const tasks = await hintTasksAgain(sql, transport, queue, Math.min(sliceSize, left));
-          left = tasks === 0 ? 0 : left - tasks;
+          const most = Math.min(sliceSize, left);
+          const hinted = queue === "jobs"
+            ? await hintJobsAgain(sql, transport, most)
+            : queue === "stages"
+            ? await hintStagesAgain(sql, transport, most)
+            : await hintTasksAgain(sql, transport, queue, most);
+          left = hinted === 0 ? 0 : left - hinted;
           lacking.set(key, left);
         }
-        const { rows } = await countOldHints(sql, { transport, queue, lateMs, limit: maxListed });
-        if (!rows.some(({ stageId }) => stageId === finding.stage_id)) mended.add(finding);
+        const options = { transport, lateMs, limit: maxListed };
+        const old = queue === "jobs"
+          ? (await findOldStartHints(sql, options)).rows.map(({ jobId }) => jobId)
+          : queue === "stages"
+          ? (await findOldStageHints(sql, options)).rows.map(({ stageId }) => String(stageId))
+          : (await countOldHints(sql, { ...options, queue })).rows.map(({ stageId }) => String(stageId));
+        if (!old.includes(finding.subject_id)) mended.add(finding);
       }
       return mended;
     },
@@ -81,9 +105,13 @@ export function createBrokerCheck(): BrokerCheck {
 async function readQueues({ sql, transports, queueNames, poisonQueue, log }: Reconciliation): Promise<readonly Reading[]> {
   const readings = await Promise.all([...transports].map(async ([name, { transport, queues }]) => {
     const outboxQueues = new Map<string, string>();
-    const before = [await readExpectedMessages(sql, name), await readEndedTasks(sql, name)] as const;
-    for (const queue of before[0].keys()) outboxQueues.set(queueName(queues, queue), queue);
-    outboxQueues.set(queues.tasks, "tasks");
+    const readRows = async () =>
+      [
+        new Map([...Object.entries(await readExpectedHints(sql, name)), ...await readExpectedMessages(sql, name)]),
+        await readEndedTasks(sql, name),
+      ] as const;
+    const before = await readRows();
+    for (const queue of ["jobs", "stages", "tasks", ...before[0].keys()]) outboxQueues.set(queueName(queues, queue), queue);
     const names = [...new Set([...queueNames.get(name) ?? [], ...outboxQueues.keys()])];
     const counted = await Promise.all(names.map(async (queue) => {
       try {
@@ -93,21 +121,22 @@ async function readQueues({ sql, transports, queueNames, poisonQueue, log }: Rec
         return { counts: null, error: error instanceof Error ? error.message : String(error) };
       }
     }));
-    const after = [await readExpectedMessages(sql, name), await readEndedTasks(sql, name)] as const;
+    const after = await readRows();
     const own = names.map((queue, position): Reading => {
-      const outboxQueue = outboxQueues.get(queue);
-      const [expected, ended] = [0, 1].map((which) => [before, after].map((read) => read[which]?.get(outboxQueue ?? "") ?? 0));
+      const outboxQueue = outboxQueues.get(queue) ?? queue;
+      const [expected, ended] = [0, 1].map((which) => [before, after].map((read) => read[which]?.get(outboxQueue) ?? 0));
       const { counts, error } = counted[position] ?? { counts: null, error: "not counted" };
-      const [least = 0, most = 0] = expected ?? [];
+      const [first = 0, last = 0] = expected ?? [];
       const [endedBefore = 0, endedAfter = 0] = ended ?? [];
-      const isOwn = outboxQueue !== undefined || queue !== queues.jobs && queue !== queues.stages;
+      const moved = Math.abs(endedAfter - endedBefore) + Math.abs(last - first);
+      const most = Math.max(first, last);
       return {
         transport: name,
         queue,
-        outboxQueue: isOwn ? outboxQueue ?? queue : undefined,
-        expected: isOwn ? [Math.min(least, most), Math.max(least, most)] : null,
+        outboxQueue,
+        expected: [Math.min(first, last), most],
         counts,
-        tolerance: isOwn ? Math.floor(toleratedShare * Math.max(least, most)) + 2 * Math.abs(endedAfter - endedBefore) : null,
+        tolerance: Math.floor(toleratedShare * most) + 2 * moved,
         error,
       };
     });
@@ -129,7 +158,7 @@ async function compare(
   second: readonly Reading[],
   lacking: Map<string, number>,
 ): Promise<Found> {
-  const { sql, pauseMs, poisonQueue } = reconciliation;
+  const { sql, pauseMs } = reconciliation;
   const parts: Found[] = [];
   for (const reading of second) {
     const earlier = first.get(keyOf(reading));
@@ -147,25 +176,7 @@ async function compare(
       continue;
     }
     if (outboxQueue !== undefined && Math.min(shortOf(earlier), shortOf(reading)) > 0) {
-      // The counters of stages say so: if these are wrong, the queue isn't.
-      const sent = await countSentMessages(sql, transport, outboxQueue);
-      lacking.set(`${transport}/${outboxQueue}`, sent - reading.counts.active);
-      if (sent - reading.counts.active <= (reading.tolerance ?? 0)) continue;
-      const old = await countOldHints(sql, { transport, queue: outboxQueue, lateMs, limit: maxListed });
-      parts.push(found("lost-hint", old, ({ stageId, jobId, tasks }) => ({
-        severity: "warning",
-        subject_type: "stage",
-        subject_id: stageId,
-        job_id: jobId,
-        stage_id: stageId,
-        transport,
-        queue: outboxQueue,
-        message:
-          `${tasks} tasks of stage ${stageId} of job ${jobId} wait for hints that were sent long ago, and queue ${queue} on ${transport} ` +
-          `holds ${reading.counts?.active} messages of at least ${reading.expected?.[0]} (${reading.tolerance} tolerated)`,
-        suggested_action: "apply: hints as many again as the queue lacks, as the sweep does; see that an orchestrator runs",
-        repairable: true,
-      })));
+      parts.push(await findLostHints(sql, reading, outboxQueue, lacking));
     }
     if (isDeep(earlier) && isDeep(reading) && reading.counts.active >= earlier.counts.active) {
       parts.push(one(toFinding("queue-deeper-than-rows", {
@@ -182,7 +193,7 @@ async function compare(
     if (deadLettered > 0 && deadLettered >= earlier.counts.deadLettered && earlier.counts.deadLettered > 0) {
       // One that is settled just now was recorded a moment ago; one that has just come was not there at the first reading.
       const busy = await listBusyPoisonQueues(sql, transport, 2 * pauseMs + countMs);
-      if (queue === poisonQueue ? busy.size > 0 : busy.has(queue)) continue;
+      if (outboxQueue === undefined ? busy.size > 0 : busy.has(queue) || busy.has(outboxQueue)) continue;
       parts.push(one(toFinding("poison-backlog", {
         ...place,
         severity: "warning",
@@ -192,6 +203,47 @@ async function compare(
     }
   }
   return together(parts);
+}
+
+/** Hints so old that the sweep would send them again, of a queue that holds fewer messages than it should. */
+async function findLostHints(sql: Sql, reading: Reading, outboxQueue: string, lacking: Map<string, number>): Promise<Found> {
+  const { transport, queue, counts, expected, tolerance } = reading;
+  const active = counts?.active ?? 0;
+  const key = `${transport}/${outboxQueue}`;
+  const holds = `queue ${queue} on ${transport} holds ${active} messages of at least ${expected?.[0]} (${tolerance} tolerated)`;
+  const lost = {
+    ...{ severity: "warning", transport, queue: outboxQueue, repairable: true } as const,
+    suggested_action: "apply: hints as many again as the queue lacks, as the sweep does; see that an orchestrator runs",
+  };
+  // A queue says how many are missing, not which: the oldest, as a rule.
+  const missing = (expected?.[0] ?? 0) - active;
+  const options = { transport, lateMs, limit: Math.min(maxListed, missing) };
+  const atMost = <Row>({ rows, total }: FoundRows<Row>): FoundRows<Row> => ({ rows, total: Math.min(total, missing) });
+  lacking.set(key, missing);
+  if (outboxQueue === "jobs") {
+    return found("lost-hint", atMost(await findOldStartHints(sql, options)), ({ jobId }) => ({
+      ...{ ...lost, subject_type: "job", subject_id: jobId, job_id: jobId },
+      message: `job ${jobId} waits for a start hint that was sent long ago, and ${holds}`,
+    }));
+  }
+  if (outboxQueue === "stages") {
+    return found("lost-hint", atMost(await findOldStageHints(sql, options)), ({ stageId, jobId }) => ({
+      ...{ ...lost, subject_type: "stage", subject_id: stageId, job_id: jobId, stage_id: stageId },
+      message: `stage ${stageId} of job ${jobId} waits for a hint that was sent long ago, and ${holds}`,
+    }));
+  }
+  // The counters of stages say so: if these are wrong, the queue isn't.
+  const sent = await countSentMessages(sql, transport, outboxQueue);
+  lacking.set(key, sent - active);
+  if (sent - active <= (tolerance ?? 0)) return together([]);
+  return found(
+    "lost-hint",
+    atMost(await countOldHints(sql, { ...options, queue: outboxQueue })),
+    ({ stageId, jobId, tasks }) => ({
+      ...{ ...lost, subject_type: "stage", subject_id: stageId, job_id: jobId, stage_id: stageId },
+      message: `${tasks} tasks of stage ${stageId} of job ${jobId} wait for hints that were sent long ago, and ${holds}`,
+    }),
+  );
 }
 
 const keyOf = ({ transport, queue }: Reading): string => `${transport}/${queue}`;

@@ -1,7 +1,7 @@
 import { findStrayStages, findStrayTasks, type StrayTask } from "../../../shared/store/damage/open-rows.ts";
 import { cancelStrayStages } from "../../../shared/store/damage/repairs.ts";
-import { cancelStrayTasks } from "../../../shared/store/tasks.ts";
-import { type Check, type Description, found, maxListed, mendedOf, once, sliceSize, together } from "./check.ts";
+import { cancelStrayTasks, readStageTasks, sliceStage } from "../../../shared/store/tasks.ts";
+import { type Check, type Description, found, maxListed, mendedOf, once, together } from "./check.ts";
 
 /** What is open although its job has ended, or its stage is past. */
 export const checkEnded: Check = {
@@ -26,10 +26,12 @@ export const checkEnded: Check = {
     const stages = findings.filter(({ kind }) => kind === "open-stage-in-ended-job");
     const ended = await cancelStrayStages(sql, stages.map(({ subject_id }) => Number(subject_id)));
     const cancelled = new Set<string>();
-    for (let last = sliceSize; last === sliceSize;) {
-      const { recorded } = await cancelStrayTasks(sql, id, sliceSize);
-      last = recorded.size;
-      if (cancelled.size < 2 * maxListed) { for (const claimId of recorded.keys()) cancelled.add(claimId); }
+    const stageIds = new Set(findings.flatMap(({ stage_id }) => stage_id ?? []));
+    for (const stage of await readStageTasks(sql, [...stageIds])) {
+      for (const slice of sliceStage(stage)) {
+        const { recorded } = await cancelStrayTasks(sql, id, slice);
+        if (cancelled.size < maxListed * 2) { for (const claimId of recorded.keys()) cancelled.add(claimId); }
+      }
     }
     const tasks = findings.filter(({ kind, evidence }) =>
       kind !== "open-stage-in-ended-job" && cancelled.has(JSON.parse(evidence))

@@ -1,8 +1,8 @@
 import { findLateStages, findShutStages, findStalledStages, type StalledStage } from "../../../shared/store/damage/stalled.ts";
 import { openBarrier } from "../../../shared/store/stages.ts";
-import { hintStagesAgain, interruptStages } from "../../../shared/store/sweep.ts";
-import { expireTasks } from "../../../shared/store/tasks.ts";
-import { type Check, type Finding, found, lateMs, maxListed, once, sliceSize, together, twice } from "./check.ts";
+import { interruptStages } from "../../../shared/store/sweep.ts";
+import { expireTasks, readStageTasks, sliceStage } from "../../../shared/store/tasks.ts";
+import { type Check, type Finding, found, lateMs, maxListed, once, subjectIds, together, twice } from "./check.ts";
 import { closeJob } from "./close-job.ts";
 
 /** Sealed stages whose barrier ought to have opened, by one snapshot; stages past their deadline. */
@@ -34,16 +34,18 @@ export const checkBarriers: Check = {
   ),
   async mend({ sql, id }, findings) {
     for (const { kind, subject_id } of findings) {
-      const stageId = Number(subject_id);
-      if (kind === "stuck-stage") await openBarrier(sql, id, stageId);
-      else while ((await expireTasks(sql, id, { stageId, limit: sliceSize })).recorded.size === sliceSize);
+      if (kind === "stuck-stage") await openBarrier(sql, id, Number(subject_id));
+    }
+    const overdue = findings.filter(({ kind }) => kind === "overdue-stage");
+    for (const stage of await readStageTasks(sql, subjectIds(overdue))) {
+      for (const slice of sliceStage(stage)) await expireTasks(sql, id, slice);
     }
     const [shut, late] = [await findShutStages(sql, maxListed), await findLateStages(sql, { lateMs, limit: maxListed })];
     return withoutThose(findings, [...shut.rows, ...late.rows]);
   },
 };
 
-/** Stages that wait to be planned or reduced, and nobody does. */
+/** Stages whose owner is gone, or whose job should have been closed. Those whose hint was lost are found by their queue. */
 export const checkStages: Check = {
   name: "planning and reducing",
   ...twice(async ({ sql }) =>
@@ -51,7 +53,6 @@ export const checkStages: Check = {
   ),
   async mend({ sql, id }, findings) {
     const { exhausted } = await interruptStages(sql);
-    await hintStagesAgain(sql);
     const error = { code: "interrupted", message: "planning or reducing a stage failed or was interrupted too often" };
     for (const jobId of exhausted) await closeJob(sql, id, jobId, error);
     const { rows } = await findStalledStages(sql, { lateMs, limit: maxListed });
@@ -59,10 +60,9 @@ export const checkStages: Check = {
   },
 };
 
-function describeStalled({ stageId, jobId, status, why, owner, leaseUntil, sends }: StalledStage) {
+function describeStalled({ stageId, jobId, status, why, owner, leaseUntil }: StalledStage) {
   const what = {
     lease: `${owner}, who has it, has not renewed its lease since ${leaseUntil}`,
-    hint: `nobody has it, and its last hint (number ${sends}) was sent long ago`,
     bound: "it failed or was interrupted too often, and its job was not closed",
   };
   return {
@@ -73,9 +73,9 @@ function describeStalled({ stageId, jobId, status, why, owner, leaseUntil, sends
     stage_id: stageId,
     message: `stage ${stageId} of job ${jobId} is ${status}, but nobody works on it: ${what[why]}`,
     suggested_action:
-      "apply: frees and hints it again, or closes its job at the bound, as the sweep does; see that an orchestrator runs",
+      "apply: frees it and hints it again, or closes its job at the bound, as the sweep does; see that an orchestrator runs",
     repairable: true,
-    evidence: [why, owner, leaseUntil, sends],
+    evidence: [why, owner, leaseUntil],
   } as const;
 }
 

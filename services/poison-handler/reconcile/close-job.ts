@@ -1,8 +1,7 @@
 import type { ErrorRecord } from "../../../shared/errors.ts";
 import type { Sql } from "../../../shared/store/database.ts";
 import { endStoppedJobs, stopJob } from "../../../shared/store/jobs.ts";
-import { cancelTasks } from "../../../shared/store/tasks.ts";
-import { sliceSize } from "./check.ts";
+import { cancelTasks, findStagesWithOpenTasks, sliceStage } from "../../../shared/store/tasks.ts";
 
 /** Fails a job that can't go on: its stages first, its open tasks in slices, the job last. What a crash leaves, the sweep goes on with. */
 export async function closeJob(sql: Sql, sender: string, jobId: string, error: ErrorRecord): Promise<void> {
@@ -11,6 +10,8 @@ export async function closeJob(sql: Sql, sender: string, jobId: string, error: E
 }
 
 export async function closeStopping(sql: Sql, sender: string, jobId: string): Promise<void> {
-  while (await cancelTasks(sql, sender, jobId, sliceSize) === sliceSize);
+  for (const stage of await findStagesWithOpenTasks(sql, jobId)) {
+    for (const slice of sliceStage(stage)) await cancelTasks(sql, sender, slice);
+  }
   await endStoppedJobs(sql, jobId);
 }

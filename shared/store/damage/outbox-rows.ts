@@ -1,6 +1,6 @@
 import type { TransportName } from "../../transports.ts";
 import type { Db } from "../database.ts";
-import { hintAgeMs } from "../sweep.ts";
+import { hintAgeMs, isJobWaiting, isStageWaiting } from "../sweep.ts";
 import { type FoundRows, foundRows, type Place } from "./found.ts";
 
 /** Batches still to be sent none of whose tasks is there. */
@@ -97,6 +97,33 @@ export async function countOldHints(
       and outbox.status = 'queued'
       and sent_at < now() - (${hintAgeMs} * 2 ^ least(resends, 6) + ${lateMs}::float) * interval '1 ms'
     group by stages.id order by stages.id limit ${limit}`,
+  );
+}
+
+/** The same for stages that wait to be planned or reduced, and for queued jobs: oldest hints first. */
+export async function findOldStageHints(
+  db: Db,
+  { transport, lateMs, limit }: { readonly transport: TransportName; readonly lateMs: number; readonly limit: number },
+): Promise<FoundRows<Place & { total: number }>> {
+  return foundRows(
+    await db<(Place & { total: number })[]>`
+    select stages.id as "stageId", job_id as "jobId", count(*) over ()::int as total from stages join jobs on jobs.id = job_id
+    where ${isStageWaiting(db, transport)}
+      and hinted_at < now() - (${hintAgeMs} * 2 ^ least(sends - 1, 6) + ${lateMs}::float) * interval '1 ms'
+    order by hinted_at limit ${limit}`,
+  );
+}
+
+export async function findOldStartHints(
+  db: Db,
+  { transport, lateMs, limit }: { readonly transport: TransportName; readonly lateMs: number; readonly limit: number },
+): Promise<FoundRows<{ jobId: string; total: number }>> {
+  return foundRows(
+    await db<{ jobId: string; total: number }[]>`
+    select id as "jobId", count(*) over ()::int as total from jobs
+    where ${isJobWaiting(db, transport)}
+      and updated_at < now() - (${hintAgeMs} * 2 ^ least(start_sends - 1, 6) + ${lateMs}::float) * interval '1 ms'
+    order by updated_at limit ${limit}`,
   );
 }
 

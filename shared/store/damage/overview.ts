@@ -1,7 +1,5 @@
 import type { TransportName } from "../../transports.ts";
 import type { Db } from "../database.ts";
-import { maxStageInterruptions } from "../stages.ts";
-import { hintAgeMs } from "../sweep.ts";
 
 export async function countRows(db: Db): Promise<{ readonly jobs: number; readonly stages: number; readonly batches: number }> {
   const [rows] = await db<[{ jobs: number; stages: number; batches: number }]>`
@@ -20,7 +18,7 @@ export async function countRepairsOfSweep(db: Db, afterEvent: number): Promise<R
   return Object.fromEntries(rows.map(({ kind, repairs }) => [kind, repairs]));
 }
 
-/** What the next round of the sweep has to do, by the kind of event it would write; hints of tasks depend on the broker, and are left out. */
+/** What the next round of the sweep has to do, by the kind of event it would write; hints depend on the broker, and are left out. */
 export async function countDueRepairs(db: Db, graceMs: number): Promise<Readonly<Record<string, number>>> {
   const [due] = await db<[Record<string, number>]>`
     select
@@ -29,16 +27,6 @@ export async function countDueRepairs(db: Db, graceMs: number): Promise<Readonly
           or claimed_at < now() - (stages.timeout_ms + ${graceMs}::float) * interval '1 ms')) as "task-interrupted",
       (select count(*)::int from stages
         where status in ('planning', 'reducing') and lease_until < now() and discarded_at is null) as "stage-interrupted",
-      (select count(*)::int from stages join jobs on jobs.id = job_id
-        where stages.status in ('planning', 'reducing') and owner is null and discarded_at is null and jobs.status = 'processing'
-          and interruptions < ${maxStageInterruptions} and coalesce(not_before <= now(), true)
-          and hinted_at < now() - ${hintAgeMs} * interval '1 ms' * 2 ^ least(sends - 1, 6)
-          and not exists (select from outbox where stage_id = stages.id and kind = 'stage' and outbox.status = 'pending_queue')
-      ) as "stage-hinted-again",
-      (select count(*)::int from jobs
-        where status = 'queued' and updated_at < now() - ${hintAgeMs} * interval '1 ms' * 2 ^ least(start_sends - 1, 6)
-          and not exists (select from outbox where job_id = jobs.id and kind = 'start-job' and outbox.status = 'pending_queue')
-      ) as "job-hinted-again",
       (select coalesce(sum(planned - completed - failed - cancelled), 0)::int from stages
         where status in ('planning', 'open') and deadline_at < now()) as "task-expired"`;
   return due;

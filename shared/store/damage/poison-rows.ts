@@ -41,10 +41,10 @@ export async function findUnrecordedFailures(
   );
 }
 
-/** Queues of a transport of which dead letters were taken in within so long. */
+/** Queues of a transport, by the names of the broker or of the outbox, of which dead letters were taken in within so long. */
 export async function listBusyPoisonQueues(db: Db, transport: TransportName, withinMs: number): Promise<ReadonlySet<string>> {
   const rows = await db<{ queue: string }[]>`
     select distinct queue from poison_messages
-    where transport = ${transport} and origin = 'message' and last_seen_at > now() - ${withinMs} * interval '1 ms'`;
+    where transport = ${transport} and (origin = 'message' or sightings > 1) and last_seen_at > now() - ${withinMs} * interval '1 ms'`;
   return new Set(rows.map(({ queue }) => queue));
 }

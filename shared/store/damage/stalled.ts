@@ -1,6 +1,5 @@
 import { type Db } from "../database.ts";
 import { maxStageFailures, maxStageInterruptions, stageLeaseMs } from "../stages.ts";
-import { hintAgeMs } from "../sweep.ts";
 import { type FoundRows, foundRows, type Place } from "./found.ts";
 
 interface Lateness {
@@ -22,11 +21,10 @@ export async function findShutStages(db: Db, limit: number): Promise<FoundRows<P
 
 export interface StalledStage extends Place {
   readonly status: "planning" | "reducing";
-  /** `lease`: expired. `hint`: nobody has it, and its last hint was sent long ago. `bound`: failed or interrupted too often. */
-  readonly why: "lease" | "hint" | "bound";
+  /** `lease`: its owner's expired. `bound`: failed or interrupted too often, and its job was not closed. */
+  readonly why: "lease" | "bound";
   readonly owner: string | null;
   readonly leaseUntil: string | null;
-  readonly sends: number;
   readonly total: number;
 }
 
@@ -35,14 +33,10 @@ export async function findStalledStages(db: Db, { lateMs, limit }: Lateness): Pr
   return foundRows(
     await db<StalledStage[]>`
     select *, count(*) over ()::int as total from (
-      select stages.id as "stageId", job_id as "jobId", stages.status, owner, lease_until::text as "leaseUntil", sends,
+      select stages.id as "stageId", job_id as "jobId", stages.status, owner, lease_until::text as "leaseUntil",
         case when lease_until < now() - ${lateMs} * interval '1 ms' then 'lease'
           when owner is null and hinted_at < now() - (${stageLeaseMs}::float + ${lateMs}::float) * interval '1 ms'
-            and (interruptions >= ${maxStageInterruptions} or failures >= ${maxStageFailures}) then 'bound'
-          when owner is null and coalesce(not_before < now() - ${lateMs} * interval '1 ms', true)
-            and hinted_at < now() - (${hintAgeMs} * 2 ^ least(sends - 1, 6) + ${lateMs}::float) * interval '1 ms'
-            and not exists (select from outbox where stage_id = stages.id and kind = 'stage' and outbox.status = 'pending_queue')
-            then 'hint' end as why
+            and (interruptions >= ${maxStageInterruptions} or failures >= ${maxStageFailures}) then 'bound' end as why
       from stages join jobs on jobs.id = job_id
       where stages.status in ('planning', 'reducing') and discarded_at is null and jobs.status = 'processing'
     ) as found where why is not null order by "stageId" limit ${limit}`,
@@ -66,10 +60,9 @@ export async function findLateStages(
 
 export interface StalledJob {
   readonly jobId: string;
-  /** `hint`: queued, and its start hint was sent long ago. `stage`: processing without a live stage. `stopping`: for minutes. */
-  readonly why: "hint" | "stage" | "stopping";
+  /** `stage`: processing without a live stage. `stopping`: for minutes. */
+  readonly why: "stage" | "stopping";
   readonly run: number;
-  readonly startSends: number;
   readonly open: number;
   /** Of those with the same reason. */
   readonly total: number;
@@ -78,20 +71,17 @@ export interface StalledJob {
 /** A job of millions takes a while to close. */
 const stoppingMs = 300_000;
 
-export async function findStalledJobs(db: Db, { lateMs, limit }: Lateness): Promise<readonly StalledJob[]> {
+export async function findStalledJobs(db: Db, limit: number): Promise<readonly StalledJob[]> {
   return await db<StalledJob[]>`
     select *, count(*) over (partition by why)::int as total from (
-      select id as "jobId", run, start_sends as "startSends", coalesce(open_tasks, 0)::int as open,
-        case when status = 'queued' and updated_at < now() - (${hintAgeMs} * 2 ^ least(start_sends - 1, 6) + ${lateMs}::float) * interval '1 ms'
-            and not exists (
-              select from outbox where job_id = jobs.id and kind = 'start-job' and outbox.status = 'pending_queue') then 'hint'
-          when status = 'processing' and coalesce(live_stages, 0) = 0 then 'stage'
+      select id as "jobId", run, coalesce(open_tasks, 0)::int as open,
+        case when status = 'processing' and coalesce(live_stages, 0) = 0 then 'stage'
           when status = 'stopping' and updated_at < now() - ${stoppingMs} * interval '1 ms' then 'stopping' end as why
       from jobs left join lateral (
         select sum(planned - completed - failed - cancelled) as open_tasks,
           count(*) filter (where stages.status in ('planning', 'open', 'reducing')) as live_stages
         from stages where job_id = jobs.id and discarded_at is null
       ) as own on true
-      where status in ('queued', 'processing', 'stopping')
+      where status in ('processing', 'stopping')
     ) as found where why is not null order by "jobId" limit ${limit}`;
 }
