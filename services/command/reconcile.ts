@@ -6,6 +6,7 @@ import * as v from "valibot";
 import type { ReconciliationFinding, ReconciliationRun } from "../../shared/contracts/reconciliation.ts";
 import { loadEnvironment, Url } from "../../shared/environment.ts";
 import { openDatabase, type Sql } from "../../shared/store/database.ts";
+import { formatTable } from "../../shared/table.ts";
 import { findReconciliationRun, listReconciliationFindings, requestReconciliation } from "../../shared/store/reconciliation.ts";
 
 const usage = `npm run reconcile -- [--apply] [--json] [--no-wait] [--timeout <seconds>]
@@ -88,7 +89,11 @@ function printRun(run: ReconciliationRun, findings: readonly ReconciliationFindi
     `Run ${run_id} (${mode}): ${rows.jobs} jobs, ${rows.stages} stages, ${rows.tasks} tasks, ${rows.batches} batches; ` +
       `${summary.findings} findings, ${summary.repaired} repaired.`,
   );
-  if (Object.keys(summary.kinds).length > 0) console.table(summary.kinds);
+  const kinds = Object.entries(summary.kinds);
+  if (kinds.length > 0) {
+    const counts = kinds.map(([kind, { found, repaired, appeared, gone }]) => [kind, found, repaired, appeared, gone]);
+    console.log(`\n${formatTable(["kind", "found", "repaired", "appeared", "gone"], counts)}\n`);
+  }
   const printed = new Map<string, number>();
   for (const { kind, severity, message, suggested_action, repaired_at } of findings) {
     const number = (printed.get(kind) ?? 0) + 1;
