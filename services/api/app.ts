@@ -5,6 +5,8 @@ import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
 import { timeout } from "hono/timeout";
 import type { Logger } from "pino";
+import type { ClaimCheck } from "../../shared/claim-check/claim-check.ts";
+import { PermanentError } from "../../shared/errors.ts";
 import type { JobCatalog } from "../../shared/jobs/catalog.ts";
 import { createId } from "../../shared/log.ts";
 import { createProbes } from "../../shared/probes.ts";
@@ -15,6 +17,7 @@ import type { TransportName } from "../../shared/transports.ts";
 import { isLocal } from "./admin.ts";
 import { listPrices, type PriceTable } from "./prices.ts";
 import { answerProblem, describeProblem, Problem } from "./problem.ts";
+import { createRedaction, defaultRedaction, type Redact } from "./redact.ts";
 import { logRequests } from "./request-log.ts";
 import { createReadinessCheck } from "../../shared/readiness.ts";
 import { createRouter } from "./routing.ts";
@@ -22,6 +25,7 @@ import { createAssessmentRoutes } from "./routes/assessments.ts";
 import { createComparisonRoutes } from "./routes/comparison.ts";
 import { createHealthRoutes } from "./routes/health.ts";
 import { createJobRoutes } from "./routes/jobs.ts";
+import { createPoisonRoutes } from "./routes/poison.ts";
 import { createQueueRoutes } from "./routes/queues.ts";
 import { createReconciliationRoutes } from "./routes/reconciliation.ts";
 import { createRecordRoutes } from "./routes/records.ts";
@@ -54,6 +58,10 @@ export interface ApiDependencies {
   readonly allowSchemaRedeploy?: boolean;
   /** Admin routes answer to anybody, not only on the loopback address. */
   readonly allowAdminRoutes?: boolean;
+  /** Where the whole bodies of poison messages are. Default: nowhere. */
+  readonly openClaimCheck?: () => ClaimCheck;
+  /** Takes secrets out of what poison messages and errors say. Default: by the usual names. */
+  readonly redact?: Redact;
   /** Where a request comes from, if the server can tell. */
   readonly remoteAddress?: (context: Context) => string | undefined;
 }
@@ -67,6 +75,7 @@ export function createApp(dependencies: ApiDependencies): Hono {
   const { fallbackTransport: fallback, isAway = () => false } = dependencies;
   const router = createRouter(sql, { accepting, defaultTransport, fallback, isAway });
   const isAdminAllowed = (context: Context) => dependencies.allowAdminRoutes || isLocal(context, remoteAddress(context));
+  const { openClaimCheck = findNoClaimCheck, redact = createRedaction(defaultRedaction) } = dependencies;
   const queueNames = listQueueNames(transports, jobs);
 
   const app = new Hono();
@@ -107,6 +116,7 @@ export function createApp(dependencies: ApiDependencies): Hono {
     }),
   );
   app.route("/api/db", createRecordRoutes({ sql }));
+  app.route("/api/poison", createPoisonRoutes({ sql, openClaimCheck, redact, isAdminAllowed }));
   app.route(
     "/api/db/schema",
     createSchemaRoutes({
@@ -122,4 +132,8 @@ export function createApp(dependencies: ApiDependencies): Hono {
   app.route("/api/admin/queue", createQueueRoutes({ sql, transports, queueNames, router, log }));
   app.route("/api/admin/rehome", createRehomeRoutes({ sql, transports, isAdminAllowed }));
   return app;
+}
+
+function findNoClaimCheck(): never {
+  throw new PermanentError("invalid-configuration", "this process has no claim check");
 }

@@ -2,6 +2,7 @@ import * as v from "valibot";
 import { ContractError } from "../../shared/contracts/parse.ts";
 import { CommonEnvironment, Flag, Integer, loadEnvironment, Text, TrueOrFalse } from "../../shared/environment.ts";
 import { listPrices, PriceTable } from "./prices.ts";
+import { defaultRedaction, RedactionRule } from "./redact.ts";
 import { type TransportName, transportNames } from "../../shared/transports.ts";
 
 const ApiEnvironment = v.object({
@@ -24,6 +25,8 @@ const ApiEnvironment = v.object({
   ALLOW_SCHEMA_REDEPLOY: Flag(false),
   /** Answers admin routes to anybody who can reach this process, not only on its own machine. */
   ALLOW_ADMIN_ROUTES: Flag(false),
+  /** Whose values are taken out of bodies and errors before they are shown. */
+  POISON_REDACT: v.optional(RedactionRule, defaultRedaction.join(",")),
 });
 
 export type Config = Omit<v.InferOutput<typeof ApiEnvironment>, "DEFAULT_TRANSPORT"> & {

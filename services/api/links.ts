@@ -5,5 +5,6 @@ export function jobLinks(jobId: string) {
     job: `/api/db/jobs/${jobId}`,
     tasks: `/api/db/tasks/${jobId}`,
     batches: `/api/db/batches/${jobId}`,
+    poison: `/api/poison/messages?job_id=${jobId}`,
   };
 }

@@ -1,6 +1,8 @@
 import { getConnInfo } from "@hono/node-server/conninfo";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
+import { openAzureStorage } from "../../shared/azure-storage.ts";
+import { openClaimCheckFromEnvironment } from "../../shared/claim-check/open-from-environment.ts";
 import { loadOrExit, readJobSettings } from "../../shared/environment.ts";
 import { createAllJobs } from "../../shared/jobs/all.ts";
 import { createJobCatalog } from "../../shared/jobs/catalog.ts";
@@ -18,7 +20,8 @@ const config = loadOrExit(() => loadConfig(process.env));
 const log = createLogger("api", config.LOG_LEVEL);
 const signal = stopSignal();
 const sql = openDatabase(config.DATABASE_URL, { applicationName: "api", max: 20 });
-const opened = openTransports(config, undefined, log);
+const azure = openAzureStorage(config);
+const opened = openTransports(config, azure, log);
 const { transports, isAway } = createCircuits(opened, { log, signal });
 const id = createId("api");
 const app = createApp({
@@ -35,6 +38,8 @@ const app = createApp({
   isEmulator: createEmulatorCheck(config),
   allowSchemaRedeploy: config.ALLOW_SCHEMA_REDEPLOY,
   allowAdminRoutes: config.ALLOW_ADMIN_ROUTES,
+  openClaimCheck: () => openClaimCheckFromEnvironment(config, azure),
+  redact: config.POISON_REDACT,
   remoteAddress: (context) => getConnInfo(context).remote.address,
 });
 const server = await listenOrExit(app, { host: config.HOST, port: config.PORT });

@@ -15,6 +15,10 @@ export const limit = (maximum: number, fallback: number) => v.optional(wholeNumb
 export const hours = v.optional(wholeNumber(1, 8760));
 export const jobType = v.optional(v.pipe(v.string(), v.regex(/^[\w-]{1,100}$/, "is not the name of a job type")));
 export const stage = v.optional(wholeNumber(1, 1000));
+const notATime = "must be a time such as 2026-01-31T12:00:00Z";
+export const since = v.optional(
+  v.pipe(v.string(), v.isoTimestamp(notATime), v.transform((text) => new Date(text)), v.date(notATime)),
+);
 
 const notACursor = "is not a cursor of this list";
 

@@ -1,5 +1,7 @@
 import * as v from "valibot";
-import { CommonEnvironment, Integer, loadEnvironment, QueueName } from "../../shared/environment.ts";
+import { CommonEnvironment, Integer, loadEnvironment, missingSetting, QueueName, Url } from "../../shared/environment.ts";
+
+const secretIsBad = "must be whsec_ and the base64 of 24 to 64 bytes";
 
 const Environment = v.object({
   ...CommonEnvironment.entries,
@@ -16,9 +18,22 @@ const Environment = v.object({
   RECONCILE_INTERVAL_MS: Integer(0, 604_800_000, 3_600_000),
   /** Between the two readings of what may be in flux. */
   RECONCILE_PAUSE_MS: Integer(0, 60_000, 5_000),
+  /** Where alerts are posted to. Unset: they are only logged. */
+  ALERT_WEBHOOK_URL: v.optional(Url("https:", "http:")),
+  /** Signs them: `whsec_` and the base64 of 24 to 64 bytes, as Standard Webhooks has it. */
+  ALERT_WEBHOOK_SECRET: v.optional(
+    v.pipe(
+      v.string(),
+      v.regex(/^whsec_(?:[A-Za-z0-9+/]{4}){8,21}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})?$/, secretIsBad),
+    ),
+  ),
 });
 export type Config = v.InferOutput<typeof Environment>;
 
 export function loadConfig(environment: Record<string, string | undefined>): Config {
-  return loadEnvironment(Environment, environment);
+  const config = loadEnvironment(Environment, environment);
+  if (config.ALERT_WEBHOOK_URL !== undefined && config.ALERT_WEBHOOK_SECRET === undefined) {
+    throw missingSetting("ALERT_WEBHOOK_SECRET", "ALERT_WEBHOOK_URL is set, and alerts are signed");
+  }
+  return config;
 }

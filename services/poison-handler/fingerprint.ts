@@ -4,13 +4,15 @@ export interface Likeness {
   /** Of the error: what is the same wherever it happens. */
   readonly code: string;
   readonly message: string;
+  /** Where in our code it arose: then it is alike by this, whatever its message says. */
+  readonly at: string | null;
   readonly taskType: string | null;
   readonly stageName: string | null;
 }
 
 /** 16 hex digits that failures share which have the same cause, as far as their texts tell. */
-export function fingerprintOf({ code, message, taskType, stageName }: Likeness): string {
-  return createHash("sha256").update(JSON.stringify([code, message, taskType, stageName])).digest("hex").slice(0, 16);
+export function fingerprintOf({ code, message, at, taskType, stageName }: Likeness): string {
+  return createHash("sha256").update(JSON.stringify([code, at ?? message, taskType, stageName])).digest("hex").slice(0, 16);
 }
 
 /** A message without what differs from case to case: ids, numbers, times, and what is quoted. At most 300 characters. */

@@ -66,6 +66,7 @@ function createJudgement(known: PoisonFacts, { verdict, task }: Ruling): Judgeme
   const likeness = {
     code: error?.code ?? known.reason.slice(0, 200),
     message: normalizeMessage(error?.message ?? known.description),
+    at: error?.at ?? null,
     taskType: known.stage?.taskType ?? null,
     stageName: known.stage?.name ?? null,
   };

@@ -6,6 +6,7 @@ import { findUnjudged } from "../../shared/store/poison.ts";
 import { consume } from "../../shared/transport/consume.ts";
 import type { Transports } from "../../shared/transport/send-batches.ts";
 import type { TransportName } from "../../shared/transports.ts";
+import { runAlerts } from "./alerts.ts";
 import type { Config } from "./config.ts";
 import { createJudge } from "./judge.ts";
 import { runExecutor } from "./reconcile/executor.ts";
@@ -25,7 +26,10 @@ export interface PoisonHandlerParts {
 const judgeIntervalMs = 1_000;
 const judgedAtOnce = 500;
 
-/** Takes in dead letters and judges them, and executes reconciliation runs, until the signal is aborted; resolves when everything is drained. */
+/**
+ * Takes in dead letters, judges them and tells about them, and executes reconciliation runs, until the signal is aborted; resolves
+ * when everything is drained.
+ */
 export async function runPoisonHandler(parts: PoisonHandlerParts, config: Config, signal: AbortSignal): Promise<void> {
   const { sql, id, transports, queueNames, claimCheck, log } = parts;
   const judge = createJudge({ sql, id, graceMs: config.ATTEMPT_GRACE_MS, log });
@@ -57,6 +61,7 @@ export async function runPoisonHandler(parts: PoisonHandlerParts, config: Config
     }
   }
 
+  const { ALERT_WEBHOOK_URL: url, ALERT_WEBHOOK_SECRET: secret } = config;
   await Promise.all([
     judgeTheRest(),
     runExecutor(
@@ -69,6 +74,7 @@ export async function runPoisonHandler(parts: PoisonHandlerParts, config: Config
       { intervalMs: config.RECONCILE_INTERVAL_MS },
       signal,
     ),
+    runAlerts({ sql, log, webhook: url !== undefined && secret !== undefined ? { url, secret } : null }, signal),
     ...[...transports.values()].flatMap(({ transport }) =>
       listSources(transport.name).map(({ queue, from }) =>
         consume(transport, queue, takeIn({ transport: transport.name, queue }), { ...options, from })

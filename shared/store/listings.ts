@@ -255,7 +255,8 @@ export async function countBatches(db: Db, jobId: string): Promise<BatchTotals> 
   return totals;
 }
 
-function pageOf<Row, Cursor>(found: readonly { row: Row; cursor: Cursor }[], limit: number): Page<Row, Cursor> {
+/** Rows that were read with one more than `limit`, cut to a page. */
+export function pageOf<Row, Cursor>(found: readonly { row: Row; cursor: Cursor }[], limit: number): Page<Row, Cursor> {
   const page = found.slice(0, limit);
   return { rows: page.map(({ row }) => row), next: found.length > limit ? page.at(-1)?.cursor ?? null : null };
 }

@@ -203,6 +203,8 @@ export interface Judgement {
   readonly code: string;
   /** Normalised: without numbers, ids and quotes. */
   readonly message: string;
+  /** Where in our code it arose; null: nobody knows. */
+  readonly at: string | null;
   readonly taskType: string | null;
   readonly stageName: string | null;
   /** Where the message belongs; null if nobody knows. */
@@ -214,24 +216,30 @@ export interface Judgement {
 }
 
 /**
- * Writes verdicts and counts them in their groups. The first verdict stands: returns the ids of those that this call judged. In a
- * transaction of the caller's, or alone: what it rejects with isn't repeated here.
+ * Writes verdicts, counts them in their groups, and raises the alerts that they call for. The first verdict stands: returns the ids
+ * of those that this call judged. In a transaction of the caller's, or alone: what it rejects with isn't repeated here.
  */
 export async function writeVerdicts(db: Db, judgements: readonly Judgement[]): Promise<readonly number[]> {
   const rows = await db<{ id: number }[]>`
     with judgement as (
       select * from json_to_recordset(${JSON.stringify(judgements)}::text::json) as judgement("poisonId" bigint, verdict text,
-        fingerprint text, code text, message text, "taskType" text, "stageName" text, "jobId" text,
+        fingerprint text, code text, message text, at text, "taskType" text, "stageName" text, "jobId" text,
         "stageId" bigint, attempt integer, error jsonb)
     ), held as (
       select judgement.*, poison_messages.id from poison_messages join judgement on "poisonId" = poison_messages.id
       where poison_messages.verdict is null order by poison_messages.id for update of poison_messages
     ), counted as (
-      insert into poison_groups as known (fingerprint, code, message, task_type, stage_name, messages)
-      select fingerprint, min(code), min(message), min("taskType"), min("stageName"), count(*) from held
+      insert into poison_groups as known (fingerprint, code, message, at, task_type, stage_name, messages)
+      select fingerprint, min(code), min(message), min(at), min("taskType"), min("stageName"), count(*) from held
       group by fingerprint order by fingerprint
       on conflict (fingerprint) do update set messages = known.messages + excluded.messages, last_seen_at = now(),
         regressed_at = case when known.resolved_at is null then known.regressed_at else now() end, resolved_at = null
+    ), alerting as ( -- an open alert counts on; one that is being told says what it said
+      insert into alerts as known (kind, fingerprint, poison_id, occurrences)
+      select verdict, fingerprint, min(id), count(*) from held where verdict in ('unhandled', 'contradiction')
+      group by verdict, fingerprint order by fingerprint, verdict
+      on conflict (fingerprint, kind) where status = 'open' do update set occurrences = known.occurrences + excluded.occurrences,
+        last_seen_at = now()
     )
     update poison_messages set verdict = held.verdict, judged_at = now(), fingerprint = held.fingerprint, attempt = held.attempt,
       error = held.error, job_id = held."jobId", stage_id = held."stageId"
@@ -246,4 +254,11 @@ export async function findUnjudged(db: Db, limit: number): Promise<readonly numb
     select id from poison_messages
     where verdict is null and (origin = 'row' or last_seen_at < now() - interval '10 s') order by id limit ${limit}`;
   return rows.map(({ id }) => id);
+}
+
+/** Marks a group as resolved: one more message of it makes it regressed. Returns whether it wasn't resolved before. */
+export async function resolveGroup(db: Db, fingerprint: string): Promise<boolean> {
+  const resolved = await db`
+    update poison_groups set resolved_at = now() where fingerprint = ${fingerprint} and resolved_at is null`;
+  return resolved.count > 0;
 }

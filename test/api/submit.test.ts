@@ -67,6 +67,7 @@ test("a new job is accepted, committed and sent at once", async ({ sql }) => {
       job: `/api/db/jobs/${jobId}`,
       tasks: `/api/db/tasks/${jobId}`,
       batches: `/api/db/batches/${jobId}`,
+      poison: `/api/poison/messages?job_id=${jobId}`,
     },
   });
   const transport = api.transports.get("storage_queue")?.transport;

@@ -6,6 +6,7 @@ import type { JobCatalog } from "../../../shared/jobs/catalog.ts";
 import type { JobDefinition } from "../../../shared/jobs/define-job.ts";
 import type { Sql } from "../../../shared/store/database.ts";
 import { findJobWithStages, type ListedJob, type ListedStage } from "../../../shared/store/listings.ts";
+import { countPoisonOfJob } from "../../../shared/store/poison-listings.ts";
 import { jobLinks } from "../links.ts";
 import { Problem } from "../problem.ts";
 import { readBody } from "../read-body.ts";
@@ -43,8 +44,9 @@ export function createJobRoutes(dependencies: SubmitDependencies & { readonly jo
       }, created ? 202 : 200);
     })
     .get("/status/:job_id", async (context) => {
-      const found = await getJob(sql, readJobId(context));
-      return context.json(describeStatus(found.job, found.stages));
+      const jobId = readJobId(context);
+      const [{ job, stages }, poison] = await Promise.all([getJob(sql, jobId), countPoisonOfJob(sql, jobId)]);
+      return context.json(describeStatus(job, stages, poison));
     });
 }
 
@@ -83,7 +85,7 @@ function unknownJobType(jobs: JobCatalog): Problem {
 }
 
 /** In camelCase, as clients of the system before this one read it. */
-function describeStatus(job: ListedJob, stages: readonly ListedStage[]) {
+function describeStatus(job: ListedJob, stages: readonly ListedStage[], poison: Readonly<Record<string, number>>) {
   return {
     jobId: job.job_id,
     jobType: job.job_type,
@@ -104,6 +106,7 @@ function describeStatus(job: ListedJob, stages: readonly ListedStage[]) {
     ...(job.ended_at && { endedAt: job.ended_at }),
     ...(job.result_data && { resultData: job.result_data }),
     ...(job.error_details && { errorDetails: job.error_details.message, errorCode: job.error_details.code }),
+    ...(Object.keys(poison).length > 0 && { poisonMessages: poison }),
     links: jobLinks(job.job_id),
   };
 }
