@@ -44,8 +44,9 @@ export interface PoisonRow {
   readonly job_id: string | null;
 }
 
-export async function openDeadLetters(sql: Sql): Promise<DeadLetters> {
-  const directory = await mkdtemp(join(tmpdir(), "sluice-poison-"));
+/** Long bodies are kept in `keptIn`, or in one that is removed at the end. */
+export async function openDeadLetters(sql: Sql, keptIn?: string): Promise<DeadLetters> {
+  const directory = keptIn ?? await mkdtemp(join(tmpdir(), "sluice-poison-"));
   const transport = openMemoryTransport();
   const judge = createJudge({ sql, id: "poison-1", graceMs, log: silent });
   const takeIn = createTakeIn({ sql, claimCheck: openClaimCheck({ directory }), judge });
@@ -74,7 +75,7 @@ export async function openDeadLetters(sql: Sql): Promise<DeadLetters> {
     },
     async close() {
       await transport.close();
-      await rm(directory, { recursive: true, force: true });
+      if (keptIn === undefined) await rm(directory, { recursive: true, force: true });
     },
   };
 }
