@@ -19,6 +19,7 @@ export type Table =
   | "routing_rules"
   | "poison_messages"
   | "poison_groups"
+  | "alerts"
   | "reconciliation_runs"
   | "reconciliation_findings";
 
@@ -26,9 +27,9 @@ export const roles = {
   api: {
     receives: [],
     sends: ["jobs"],
-    writes: ["jobs", "outbox", "events", "idempotency_keys", "routing_rules", "reconciliation_runs"],
+    writes: ["jobs", "outbox", "events", "idempotency_keys", "routing_rules", "poison_groups", "reconciliation_runs"],
     serves: "public",
-    blobs: false,
+    blobs: true,
   },
   orchestrator: {
     receives: ["jobs", "stages"],
@@ -50,6 +51,7 @@ export const roles = {
     writes: [
       "poison_messages",
       "poison_groups",
+      "alerts",
       "jobs",
       "stages",
       "tasks",

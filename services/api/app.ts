@@ -30,6 +30,7 @@ import { createQueueRoutes } from "./routes/queues.ts";
 import { createReconciliationRoutes } from "./routes/reconciliation.ts";
 import { createRecordRoutes } from "./routes/records.ts";
 import { createRehomeRoutes } from "./routes/rehome.ts";
+import { createReportRoutes } from "./routes/reports.ts";
 import { createRoutingRoutes } from "./routes/routing.ts";
 import { createSchemaRoutes } from "./routes/schema.ts";
 
@@ -116,6 +117,7 @@ export function createApp(dependencies: ApiDependencies): Hono {
     }),
   );
   app.route("/api/db", createRecordRoutes({ sql }));
+  app.route("/api/reconciliation", createReportRoutes({ sql, redact }));
   app.route("/api/poison", createPoisonRoutes({ sql, openClaimCheck, redact, isAdminAllowed }));
   app.route(
     "/api/db/schema",

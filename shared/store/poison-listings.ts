@@ -130,7 +130,7 @@ export interface GroupCursor {
 }
 
 /** What is asked about each of `found`, a query of groups. */
-function describedGroups(db: Db, found: postgres.PendingQuery<postgres.Row[]>): postgres.PendingQuery<postgres.Row[]> {
+export function describedGroups(db: Db, found: postgres.PendingQuery<postgres.Row[]>): postgres.PendingQuery<postgres.Row[]> {
   return db`
     with found as materialized (${found})
     select fingerprint, code, message, at, task_type, stage_name, messages, found.first_seen_at, found.last_seen_at, resolved_at,

@@ -71,7 +71,7 @@ function isJson(response: Response): boolean {
   return /[/+]json\b/.test(response.headers.get("content-type") ?? "");
 }
 
-function createTestLog(): { log: Logger; lines: LogLine[] } {
+export function createTestLog(): { log: Logger; lines: LogLine[] } {
   const lines: LogLine[] = [];
   const stream = new Writable({
     write(chunk, _, done) {

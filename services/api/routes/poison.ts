@@ -144,7 +144,7 @@ function describeMessage(message: ListedPoison, redact: Redact) {
   };
 }
 
-export function describeGroup(group: ListedGroup, redact: Redact) {
+function describeGroup(group: ListedGroup, redact: Redact) {
   const { last_hour, hour_before, tried_again, succeeded_later, failed_again, message, ...rest } = group;
   return {
     ...rest,
