@@ -21,8 +21,9 @@ small, th { color: var(--faint) }
 .lead { font-weight: 600; font-size: 1.1rem }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse; font-size: .9rem }
-th, td { text-align: left; vertical-align: top; padding: .35rem .6rem .35rem 0; border-bottom: 1px solid var(--line) }
-th { font-weight: 600; white-space: nowrap } .count { text-align: right } td { padding-right: 1rem } td.wide { min-width: 14rem }
+th, td { text-align: left; vertical-align: top; padding: .35rem 1rem .35rem 0; border-bottom: 1px solid var(--line) }
+th { font-weight: 600; white-space: nowrap } .count { text-align: right }
+td { overflow-wrap: break-word } td.wide { min-width: 14rem; overflow-wrap: anywhere }
 code { font: .85em ui-monospace, monospace }
 .error { color: var(--yes) } .warning { color: var(--stuck) } .gone { color: var(--faint) }
 a { color: inherit }
@@ -30,7 +31,7 @@ a { color: inherit }
   body { font-size: 15px; padding: .6rem } .answers { gap: .4rem; margin-top: .6rem } .answers section { padding: .35rem .6rem }
   .lead { font-size: 1rem } h1 { font-size: 1.15rem }
   table, tbody { display: block } thead { display: none } tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line) }
-  td, td.count { display: flex; gap: .5rem; border: 0; padding: .1rem 0; text-align: left } td.wide { min-width: 0 }
+  td, td.count { display: flex; gap: .5rem; border: 0; padding: .1rem 0; text-align: left; overflow-wrap: anywhere } td.wide { min-width: 0 }
   td::before { content: attr(data-name); flex: 0 0 6.5rem; color: var(--faint) } td > * { min-width: 0 } td:empty { display: none }
 }
 @media print {
