@@ -152,8 +152,8 @@ describe("GET /api/poison/messages/{id}", () => {
       attempt: 1,
       task_type: "t",
       status: "new",
-      sightings: 1,
-      description: "error: password=[redacted]",
+      sightings: 2, // the row's own record, and the message
+      description: expect.stringMatching(/^error: file \d+ .*password=\[redacted\]$/),
       error: { code: "error", message: expect.stringMatching(/password=\[redacted\]$/) },
       body: { is_whole: true, size: body.length },
       links: { job: `/api/jobs/status/${jobId}`, group: `/api/poison/groups/${answer.fingerprint}` },
@@ -194,7 +194,8 @@ test("a job's status counts its poison messages by verdict, and links them", asy
   for (const [index, outcome] of (["failed", "failed", "completed"] as const).entries()) {
     await attempt(sql, taskIds[index] ?? 0, outcome);
     const message = messages[index];
-    if (message) await letters.takeIn("tasks", await letters.die("tasks", message));
+    const reason = outcome === "failed" ? "task-failed" : "max-delivery-count";
+    if (message) await letters.takeIn("tasks", await letters.die("tasks", message, reason));
   }
   const { body } = await api.get(`/api/jobs/status/${jobId}`);
   expect(body.poisonMessages).toEqual({ contradiction: 1, expected: 2 });
@@ -238,7 +239,7 @@ describe("groups", () => {
     for (const [index, taskId] of [first, second].entries()) {
       await attempt(sql, taskId, "failed", "services/task-runner/tasks/x.ts read");
       const message = messages[index];
-      if (message) await letters.takeIn("tasks", await letters.die("tasks", message));
+      if (message) await letters.takeIn("tasks", await letters.die("tasks", message, "task-failed"));
     }
     const api = createTestApi(sql);
     const group = async () => (await api.get("/api/poison/groups")).body.groups;
