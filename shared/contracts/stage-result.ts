@@ -1,4 +1,5 @@
 import * as v from "valibot";
+import type { ErrorRecord } from "../errors.ts";
 import { JsonObject } from "./parse.ts";
 
 /** How one task of a stage ended, as results are read by `plan` and `reduce`. */
@@ -6,7 +7,7 @@ export interface TaskOutcome {
   readonly index: number;
   readonly status: "completed" | "failed" | "cancelled";
   readonly result: JsonObject | null;
-  readonly error: { readonly code: string; readonly message: string } | null;
+  readonly error: ErrorRecord | null;
 }
 
 /** What a stage decided when its barrier had opened. `create_tasks`, in any case, is accepted as `advance`. */

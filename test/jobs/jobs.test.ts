@@ -131,7 +131,11 @@ describe("summarize_container", () => {
 
   test("a container that doesn't exist fails the task for good, by its name", async () => {
     const { outcomes: [[outcome] = []] } = await runStages(summarizeContainer, { container: "no-such" }, options);
-    expect(outcome?.error).toEqual({ code: "task-failed", message: "no container no-such" });
+    expect(outcome?.error).toEqual({
+      code: "task-failed",
+      message: "no container no-such",
+      at: "services/task-runner/containers.ts refusal",
+    });
   });
 });
 
@@ -232,7 +236,11 @@ describe("list_container", () => {
       index: 4,
       status: "failed",
       result: null,
-      error: { code: "task-failed", message: "no b/passing.txt in container data" },
+      error: {
+        code: "task-failed",
+        message: "no b/passing.txt in container data",
+        at: "services/task-runner/containers.ts refusal",
+      },
     }]);
     expect(result).toMatchObject({ total: 7, extracted: 6, failed: 1, index: { file_count: 6 } });
     expect(listContainer.stages[1]?.tolerate).toEqual({ percent: 5 });
