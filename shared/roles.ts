@@ -18,20 +18,32 @@ export type Table =
   | "idempotency_keys"
   | "routing_rules"
   | "poison_messages"
-  | "poison_groups";
+  | "poison_groups"
+  | "redrives"
+  | "redrive_items";
 
 export const roles = {
   api: {
     receives: [],
     sends: ["jobs"],
-    writes: ["jobs", "outbox", "events", "idempotency_keys", "routing_rules"],
+    writes: [
+      "jobs",
+      "outbox",
+      "events",
+      "idempotency_keys",
+      "routing_rules",
+      "redrives",
+      "redrive_items",
+      "poison_messages",
+      "poison_groups",
+    ],
     serves: "public",
     blobs: false,
   },
   orchestrator: {
     receives: ["jobs", "stages"],
     sends: ["jobs", "stages", "tasks"],
-    writes: ["jobs", "stages", "tasks", "outbox", "events", "poison_messages"],
+    writes: ["jobs", "stages", "tasks", "outbox", "events", "leases", "runners", "poison_messages"],
     serves: "probes",
     blobs: true,
   },
@@ -45,7 +57,18 @@ export const roles = {
   "poison-handler": {
     receives: ["poison"],
     sends: [],
-    writes: ["poison_messages", "poison_groups", "jobs", "stages", "tasks", "outbox", "events"],
+    writes: [
+      "poison_messages",
+      "poison_groups",
+      "redrives",
+      "redrive_items",
+      "jobs",
+      "stages",
+      "tasks",
+      "outbox",
+      "events",
+      "leases",
+    ],
     serves: "probes",
     blobs: true,
   },

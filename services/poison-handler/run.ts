@@ -8,6 +8,7 @@ import type { Transports } from "../../shared/transport/send-batches.ts";
 import type { TransportName } from "../../shared/transports.ts";
 import type { Config } from "./config.ts";
 import { createJudge } from "./judge.ts";
+import { redriveOnce } from "./redrive.ts";
 import { createTakeIn } from "./take-in.ts";
 
 export interface PoisonHandlerParts {
@@ -23,8 +24,9 @@ export interface PoisonHandlerParts {
 
 const judgeIntervalMs = 1_000;
 const judgedAtOnce = 500;
+const redriveIntervalMs = 500;
 
-/** Takes in dead letters and judges them until the signal is aborted; resolves when everything is drained. */
+/** Takes in dead letters, judges and redrives them until the signal is aborted; resolves when everything is drained. */
 export async function runPoisonHandler(parts: PoisonHandlerParts, config: Config, signal: AbortSignal): Promise<void> {
   const { sql, id, transports, queueNames, claimCheck, log } = parts;
   const judge = createJudge({ sql, id, graceMs: config.ATTEMPT_GRACE_MS, log });
@@ -56,8 +58,20 @@ export async function runPoisonHandler(parts: PoisonHandlerParts, config: Config
     }
   }
 
+  async function redrive(): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        if (await redriveOnce({ sql, id, log }, signal)) continue;
+      } catch (error) {
+        log.warn({ err: error }, "can't look for redrives");
+      }
+      await sleep(redriveIntervalMs * (0.8 + 0.4 * Math.random()), undefined, { signal }).catch(() => {});
+    }
+  }
+
   await Promise.all([
     judgeTheRest(),
+    redrive(),
     ...[...transports.values()].flatMap(({ transport }) =>
       listSources(transport.name).map(({ queue, from }) =>
         consume(transport, queue, takeIn({ transport: transport.name, queue }), { ...options, from })

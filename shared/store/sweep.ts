@@ -1,6 +1,7 @@
 import type postgres from "postgres";
 import type { TransportName } from "../transports.ts";
 import { type Db, withConflictRetry } from "./database.ts";
+import { takeLease } from "./leases.ts";
 import { inFlight } from "./outbox.ts";
 import { maxStageFailures, maxStageInterruptions, stageHint, stageLeaseMs } from "./stages.ts";
 import type { StageTasks } from "./tasks.ts";
@@ -11,16 +12,9 @@ const hintAgeMs = 20_000;
 /** How long one sweeper may go without saying so before another takes over. */
 const sweepLeaseMs = 3_000;
 
-/**
- * Takes or renews the lease of the sweep; false if another process holds it. A row rather than an advisory lock, which would pin
- * a connection (docs/decisions/0003). Two sweeps at once would be harmless: every repair repeats its guard.
- */
+/** Takes or renews the lease of the sweep; false if another process holds it. */
 export async function takeSweepLease(db: Db, owner: string): Promise<boolean> {
-  const taken = await db`
-    insert into leases (name, owner, lease_until) values ('sweep', ${owner}, now() + ${sweepLeaseMs} * interval '1 ms')
-    on conflict (name) do update set owner = excluded.owner, lease_until = excluded.lease_until
-    where leases.owner = excluded.owner or leases.lease_until < now()`;
-  return taken.count === 1;
+  return await takeLease(db, "sweep", owner, sweepLeaseMs);
 }
 
 /** How long the server has been up: leases could not be renewed while it was away, so they mean nothing yet. */
@@ -170,10 +164,11 @@ export async function hintTasksAgain(db: Db, transport: TransportName, queue: st
       order by tasks.id limit ${limit} for update of tasks skip locked
     ), moved as (
       update tasks set resends = resends + 1, outbox_id = new_outbox_id from held where tasks.id = held.id
-      returning tasks.id, stage_id, index, attempt, resends, outbox_id
+      returning tasks.id, stage_id, index, attempt, resends, reopened, outbox_id
     ), hint as (
       insert into outbox (id, batch_id, job_id, stage_id, transport, queue, kind, run, task_ids, urgent)
-      select outbox_id, job_id || '-s' || number || '-r' || stages.run || '-t' || index || '-a' || attempt || '-h' || resends,
+      select outbox_id, job_id || '-s' || number || '-r' || stages.run || '-t' || index || '-a' || attempt || '-h' || resends
+          || case reopened when 0 then '' else '-d' || reopened end, -- a redrive lets resends begin anew
         job_id, stages.id, processing_path, stages.queue, 'tasks', stages.run, array[moved.id], true
       from moved join stages on stages.id = stage_id join jobs on jobs.id = job_id
       on conflict (batch_id) do nothing
