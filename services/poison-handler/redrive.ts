@@ -19,7 +19,7 @@ export interface Redriver {
   readonly log: Logger;
 }
 
-const leaseMs = 5_000;
+const leaseMs = 3_000;
 /** How long one redrive is worked on before the next has its turn; well within the lease. */
 const turnMs = 1_000;
 const settledAtOnce = 1_000;
