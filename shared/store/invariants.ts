@@ -92,7 +92,7 @@ export async function findViolations(db: Db): Promise<readonly Violation[]> {
       union all
       select 8, 'an item was opened, and its message is not redriven', 'item ' || redrive_items.id
       from redrive_items join poison_messages on poison_messages.id = poison_id
-      where redrive_items.opened_at is not null and poison_messages.status <> 'redriven'
+      where redrive_items.opened_at is not null and redrive_items.status <> 'skipped' and poison_messages.status <> 'redriven'
       union all
       select 8, 'the task of an item was never opened', 'item ' || item.id
       from redrive_items as item join tasks on tasks.id = task_id join jobs on jobs.id = item.job_id

@@ -7,7 +7,7 @@ import { type Db, type Sql, withConflictRetry } from "./database.ts";
 export async function settleItems(sql: Sql, redriveId: number, limit: number): Promise<number> {
   return await withConflictRetry(() =>
     sql.begin(async (tx) => {
-      const rows = await tx<{ fingerprint: string | null }[]>`
+      const rows = await tx<{ status: string; poisonId: number | null; fingerprint: string | null }[]>`
         with ended as (
           select item.id, item.poison_id, case
             when item.kind = 'job' then case
@@ -34,7 +34,16 @@ export async function settleItems(sql: Sql, redriveId: number, limit: number): P
         update redrive_items set status = outcome, settled_at = now(), reason = case when outcome = 'skipped' then 'job-ended' end
         from ended left join poison_messages on poison_messages.id = ended.poison_id
         where redrive_items.id = ended.id
-        returning poison_messages.fingerprint`;
+        returning redrive_items.status, redrive_items.poison_id as "poisonId", poison_messages.fingerprint`;
+      // What was not opened after all may be redriven another time.
+      const skipped = rows.flatMap(({ status, poisonId }) => status === "skipped" ? poisonId ?? [] : []);
+      if (skipped.length > 0) {
+        await tx`
+          update poison_messages set status = 'new', status_at = now()
+          where status = 'redriven' and id in (select value::bigint from json_array_elements_text(${
+          JSON.stringify(skipped)
+        }::text::json))`;
+      }
       await resolveGroups(tx, rows.flatMap(({ fingerprint }) => fingerprint ?? []));
       return rows.length;
     })

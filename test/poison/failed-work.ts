@@ -3,11 +3,18 @@ import { pino } from "pino";
 import { createJudge } from "../../services/poison-handler/judge.ts";
 import { redriveOnce } from "../../services/poison-handler/redrive.ts";
 import type { Sql } from "../../shared/store/database.ts";
-import { startJob, submitJob } from "../../shared/store/jobs.ts";
-import { recordPoison } from "../../shared/store/poison.ts";
+import { endStoppedJobs, startJob, submitJob } from "../../shared/store/jobs.ts";
+import { findUnjudged } from "../../shared/store/poison.ts";
 import { renewRunner } from "../../shared/store/runners.ts";
 import { decideStage, insertTasks, sealStage, type StageEnd, type StageSeed, takeStage } from "../../shared/store/stages.ts";
-import { type AttemptEnd, claimTasks, recordAttempts } from "../../shared/store/tasks.ts";
+import {
+  type AttemptEnd,
+  cancelTasks,
+  claimTasks,
+  findStagesWithOpenTasks,
+  recordAttempts,
+  sliceStage,
+} from "../../shared/store/tasks.ts";
 import { createTestApi } from "../api/support.ts";
 
 const silent = pino({ level: process.env.TEST_LOG_LEVEL ?? "silent" });
@@ -70,35 +77,20 @@ export async function end(sql: Sql, taskIds: readonly number[], outcome: "comple
   );
 }
 
-/** Takes a dead letter in for each failed task that has none for its attempt, as the poison-handler does. */
-export async function poisonFailedTasks(sql: Sql): Promise<readonly number[]> {
-  const failed = await sql<{ id: number; attempt: number; stageId: number; jobId: string; run: number }[]>`
-    select tasks.id, attempt, stage_id as "stageId", job_id as "jobId", run from tasks join stages on stages.id = stage_id
-    where tasks.status = 'failed' order by tasks.id`;
-  const recorded = await recordPoison(
-    sql,
-    failed.map(({ id, attempt, stageId, jobId, run }) => ({
-      transport: "bullmq",
-      queue: "tasks",
-      identity: `${id}-${attempt}`,
-      messageId: `m-${id}-${attempt}`,
-      reason: "task-failed",
-      description: "error: file 17 is not there",
-      deliveryCount: 1,
-      bodyHead: "{}",
-      bodySize: 2,
-      bodyHash: "",
-      bodyRef: null,
-      kind: "tasks",
-      jobId,
-      stageId,
-      taskIds: [id],
-      run,
-    })),
-  );
+/** Judges what was recorded with the rows of failed tasks, as a poison-handler does each second. Returns the ids. */
+export async function judgeFailures(sql: Sql): Promise<readonly number[]> {
   const judge = createJudge({ sql, id: "poison-1", graceMs: 1_000, log: silent });
-  await Promise.all(recorded.map(({ poisonId }) => judge(poisonId)));
-  return recorded.map(({ poisonId }) => poisonId);
+  const poisonIds = await findUnjudged(sql, 10_000);
+  await Promise.all(poisonIds.map((poisonId) => judge(poisonId)));
+  return poisonIds;
+}
+
+/** Closes the open tasks of a job that is stopping, and ends it. */
+export async function endStopped(sql: Sql, jobId: string): Promise<void> {
+  for (const stage of await findStagesWithOpenTasks(sql, jobId)) {
+    for (const slice of sliceStage(stage)) await cancelTasks(sql, "sweep", slice);
+  }
+  await endStoppedJobs(sql, jobId);
 }
 
 /** Takes the stage, which must be reduced now, and decides. */

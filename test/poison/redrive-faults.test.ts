@@ -6,7 +6,7 @@ import { findViolations } from "../../shared/store/invariants.ts";
 import { startJob } from "../../shared/store/jobs.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { type PostgresProxy, startPostgresProxy, type StatementFault } from "../support/postgres-proxy.ts";
-import { createOperator, decide, end, failJob, greetingSeed, openJob, poisonFailedTasks } from "./failed-work.ts";
+import { createOperator, decide, end, failJob, greetingSeed, judgeFailures, openJob } from "./failed-work.ts";
 
 const log = pino({ level: "silent" });
 const { signal } = new AbortController();
@@ -33,7 +33,7 @@ async function redriveAll(name: string): Promise<void> {
   const ended = await openJob(sql, 2, { name: `${name} ended` });
   await end(sql, ended.taskIds, "failed");
   await decide(sql, ended, failJob);
-  await poisonFailedTasks(sql);
+  await judgeFailures(sql);
   const operator = createOperator(sql);
   const tasks = [...running.taskIds.slice(0, 1), ...ended.taskIds];
   const redriveId = await operator.start({ select: { tasks }, rate_per_second: 1_000 });

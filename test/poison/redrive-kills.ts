@@ -5,7 +5,7 @@ import { findViolations } from "../../shared/store/invariants.ts";
 import { createTestDatabase } from "../support/database.ts";
 import { type RoleProcess, startRole } from "../support/processes.ts";
 import { createRandom } from "../support/random.ts";
-import { createOperator, decide, end, failJob, openJob, poisonFailedTasks } from "./failed-work.ts";
+import { createOperator, decide, end, failJob, judgeFailures, openJob } from "./failed-work.ts";
 
 /** What came of killing poison-handlers while they redrove. */
 export interface KillReport {
@@ -47,7 +47,7 @@ export async function killWhileRedriving(
       await end(sql, job.taskIds, "failed");
       await decide(sql, job, failJob);
     }
-    await poisonFailedTasks(sql);
+    await judgeFailures(sql);
     const redriveId = await createOperator(sql).start({ select: { all: true }, rate_per_second: rate });
     start();
     start();

@@ -5,7 +5,6 @@ import { endStoppedJobs, startJob, stopJob } from "../../shared/store/jobs.ts";
 import { openNext } from "../../shared/store/open-items.ts";
 import { takeStage } from "../../shared/store/stages.ts";
 import { hintTasksAgain } from "../../shared/store/sweep.ts";
-import { cancelTasks } from "../../shared/store/tasks.ts";
 import { test as base } from "../support/database.ts";
 import { sendHints, sendTasks } from "./dead-letters.ts";
 import {
@@ -13,11 +12,12 @@ import {
   createOperator,
   decide,
   end,
+  endStopped,
   failJob,
   greetingSeed,
+  judgeFailures,
   openJob,
   type Operator,
-  poisonFailedTasks,
 } from "./failed-work.ts";
 
 const test = base.extend<{ operator: Operator }>({
@@ -40,7 +40,7 @@ describe("a failed task of a stage that is open", () => {
     const before = (await sendTasks(sql)).map(({ messageId }) => messageId);
     await end(sql, [one(taskIds)], "failed");
     await sql`update tasks set interruptions = 2, deferrals = 3, resends = 4, poisonings = 1 where id = ${one(taskIds)}`;
-    await poisonFailedTasks(sql);
+    await judgeFailures(sql);
     const redriveId = await operator.start({ select: { all: true } });
     expect(await operator.work()).toBe(true);
     expect(await operator.outcomes(redriveId)).toEqual(["opened"]);
@@ -63,16 +63,17 @@ describe("a failed task of a stage that is open", () => {
     const { taskIds } = await openJob(sql, 3);
     await sendTasks(sql);
     await end(sql, taskIds.slice(0, 2), "failed");
-    await poisonFailedTasks(sql);
+    await judgeFailures(sql);
     const first = await operator.start({ select: { all: true } });
     await operator.work();
     await end(sql, [one(taskIds)], "completed");
     await end(sql, [one(taskIds, 1)], "failed");
+    await judgeFailures(sql);
     await operator.work();
     expect(await operator.outcomes(first)).toEqual(["succeeded", "failed-again"]);
     expect(await operator.get(first)).toMatchObject({ status: "completed", progress: { succeeded: 1, "failed-again": 1 } });
     expect(await sql`select resolved_at from poison_groups`).toEqual([{ resolved_at: null }]);
-    await poisonFailedTasks(sql);
+    await judgeFailures(sql);
     const second = await operator.start({ select: { all: true } });
     expect(await operator.outcomes(second)).toEqual(["refused redriven", "refused redriven", "waiting"]);
     await operator.work();
@@ -85,6 +86,8 @@ describe("a failed task of a stage that is open", () => {
     const { taskIds, jobId } = await openJob(sql, 4);
     await sendTasks(sql);
     await end(sql, taskIds.slice(0, 3), "failed");
+    await judgeFailures(sql);
+    await sql`delete from poison_messages`; // such as those from before they were recorded
     const selections = [{ tasks: [one(taskIds)] }, { filter: { job_id: jobId, code: "error", stage: 1 } }, { all: true }];
     for (const [position, select] of selections.entries()) {
       const { items, preview } = await operator.preview({ select });
@@ -121,19 +124,22 @@ describe("a failed task of a stage that is open", () => {
     const { taskIds } = await openJob(sql, 3);
     await sendTasks(sql);
     await end(sql, taskIds.slice(0, 2), "failed");
-    await poisonFailedTasks(sql);
+    await judgeFailures(sql);
     const slow = await operator.preview({ select: { all: true } });
     const quick = await operator.start({ select: { all: true } });
     await operator.work();
     await end(sql, [one(taskIds)], "failed");
+    await judgeFailures(sql);
     await operator.post(`/api/poison/redrives/${slow.redrive_id}/start`, { expected_items: 2 });
     await operator.work();
     expect(await operator.outcomes(slow.redrive_id)).toEqual(["skipped redriven", "skipped redriven"]);
     expect(await operator.outcomes(quick)).toEqual(["failed-again", "opened"]);
+    await sql`delete from poison_messages`;
     const rows = await operator.preview({ select: { tasks: [one(taskIds)] } });
     await operator.start({ select: { tasks: [one(taskIds)] } });
     await operator.work();
     await end(sql, [one(taskIds)], "failed");
+    await judgeFailures(sql);
     await operator.post(`/api/poison/redrives/${rows.redrive_id}/start`, { expected_items: 1 });
     await operator.work();
     expect(await operator.outcomes(rows.redrive_id)).toEqual(["skipped moved-on"]);
@@ -142,7 +148,7 @@ describe("a failed task of a stage that is open", () => {
   test("of a stage that is being reduced is put off, and refused when that takes too long", async ({ sql, operator }) => {
     const job = await openJob(sql, 1);
     await end(sql, job.taskIds, "failed");
-    await poisonFailedTasks(sql);
+    await judgeFailures(sql);
     const redriveId = await operator.start({ select: { all: true } });
     for (let tries = 0; tries < 10; tries++) {
       expect(await operator.outcomes(redriveId)).toEqual(["waiting"]);
@@ -159,7 +165,7 @@ describe("a failed task of a stage that is open", () => {
     const job = await openJob(sql, 2);
     await end(sql, [one(job.taskIds)], "failed");
     await end(sql, [one(job.taskIds, 1)], "completed");
-    await poisonFailedTasks(sql);
+    await judgeFailures(sql);
     await decide(sql, job, { action: "advance", next: { ...greetingSeed, number: 2, name: "reply" } });
     const { redrive_id, preview } = await operator.preview({ select: { all: true } });
     expect(preview.fates).toEqual({ "refused-stage-passed": 1 });
@@ -176,7 +182,7 @@ describe("an ended job", () => {
     await sendTasks(sql);
     await end(sql, job.taskIds.slice(0, 4), "failed");
     await end(sql, job.taskIds.slice(4), "completed");
-    await poisonFailedTasks(sql);
+    await judgeFailures(sql);
     await decide(sql, job, failJob);
     const redriveId = await operator.start({ select: { tasks: job.taskIds.slice(0, 3) } });
     await operator.work();
@@ -204,6 +210,7 @@ describe("an ended job", () => {
   test("starts from the earliest stage that is selected; later ones are discarded, and what is selected of them refused", async ({ sql, operator }) => {
     const job = await openJob(sql, 2);
     await end(sql, [one(job.taskIds)], "failed");
+    await judgeFailures(sql);
     await end(sql, [one(job.taskIds, 1)], "completed");
     await decide(sql, job, { action: "advance", next: { ...greetingSeed, number: 2, name: "reply" } });
     const [second] = await sql<{ id: number }[]>`select id from stages where number = 2`;
@@ -238,10 +245,10 @@ describe("an ended job", () => {
   test("that was cancelled while it was planned opens its cancelled tasks too, and is planned further", async ({ sql, operator }) => {
     const job = await openJob(sql, 4, { sealed: false });
     await end(sql, [one(job.taskIds)], "failed");
+    await judgeFailures(sql);
     await end(sql, [one(job.taskIds, 1)], "completed");
     await stopJob(sql, { jobId: job.jobId, as: "cancelled", error: null });
-    await cancelTasks(sql, "sweep", job.jobId, 10);
-    await endStoppedJobs(sql);
+    await endStopped(sql, job.jobId);
     const redriveId = await operator.start({ select: { all: true } });
     await operator.work();
     const stage = await startJob(sql, "orchestrator/2", { jobId: job.jobId, run: 2, stage: greetingSeed });
@@ -256,6 +263,7 @@ describe("an ended job", () => {
   test("of which nothing is left to be opened at its start has its barrier opened at once", async ({ sql, operator }) => {
     const job = await openJob(sql, 1);
     await end(sql, job.taskIds, "failed");
+    await judgeFailures(sql);
     await decide(sql, job, failJob);
     const redriveId = await operator.start({ select: { all: true } });
     await operator.work();
@@ -265,12 +273,12 @@ describe("an ended job", () => {
     await decide(sql, job, completeJob);
     await operator.work();
     expect(await operator.outcomes(redriveId)).toEqual(["skipped job-ended"]);
-    await sql`update poison_messages set status = 'redriven'`;
   });
 
   test("that ends before its next run has started tells so, and can be redriven again", async ({ sql, operator }) => {
     const job = await openJob(sql, 1);
     await end(sql, job.taskIds, "failed");
+    await judgeFailures(sql);
     await decide(sql, job, failJob);
     const redriveId = await operator.start({ select: { all: true } });
     await operator.work();
@@ -287,6 +295,7 @@ describe("an ended job", () => {
   test("is waited for while it is queued or stopping", async ({ sql, operator }) => {
     const job = await openJob(sql, 2);
     await end(sql, job.taskIds, "failed");
+    await judgeFailures(sql);
     await decide(sql, job, failJob);
     await operator.start({ select: { tasks: [one(job.taskIds)] } });
     await operator.work();
@@ -309,16 +318,14 @@ describe("an ended job", () => {
       values ('message', 'bullmq', 'stages', '1', 'max-delivery-count', 'stage', ${job.jobId}, ${job.stageId}, 1, 'unhandled', now(),
         '0123456789abcdef')`;
     await stopJob(sql, { jobId: job.jobId, as: "failed", error: { code: "unhandled-poison", message: "no" } });
-    await cancelTasks(sql, "sweep", job.jobId, 10);
-    await endStoppedJobs(sql);
+    await endStopped(sql, job.jobId);
     const redriveId = await operator.start({ select: { group: "0123456789abcdef" } });
     await operator.work();
     expect(await operator.outcomes(redriveId)).toEqual(["opened"]);
     const stage = await startJob(sql, "orchestrator/2", { jobId: job.jobId, run: 2, stage: greetingSeed });
     expect(stage).toMatchObject({ status: "planning", nextIndex: 2 });
     await stopJob(sql, { jobId: job.jobId, as: "failed", error: null });
-    await cancelTasks(sql, "sweep", job.jobId, 10);
-    await endStoppedJobs(sql);
+    await endStopped(sql, job.jobId);
     await operator.work();
     expect(await operator.outcomes(redriveId)).toEqual(["failed-again"]);
   });
@@ -329,7 +336,7 @@ describe("what can't be redriven is refused in the preview, with the reason", ()
     const { taskIds, jobId, stageId } = await openJob(sql, 5);
     await end(sql, taskIds.slice(0, 2), "failed");
     await end(sql, taskIds.slice(2, 3), "completed");
-    await poisonFailedTasks(sql);
+    await judgeFailures(sql);
     await sql`update poison_messages set status = 'discarded' where task_ids[1] = ${one(taskIds, 1)}`;
     await sql`
       insert into poison_messages (origin, transport, queue, identity, reason, kind, job_id, stage_id, task_ids, run, verdict, judged_at,
@@ -353,8 +360,8 @@ describe("what can't be redriven is refused in the preview, with the reason", ()
       select coalesce(identity, '') as what, redrive_items.reason from redrive_items join poison_messages on poison_messages.id = poison_id
       where redrive_id = ${redrive_id} order by poison_id`;
     expect(items.map(({ what, reason }) => `${what}: ${reason}`)).toEqual([
-      `${taskIds[0]}-1: duplicate`,
-      `${taskIds[1]}-1: discarded`,
+      `task-${taskIds[0]}-a1: duplicate`,
+      `task-${taskIds[1]}-a1: discarded`,
       "1 unreadable: unreadable",
       "2 several: several-tasks",
       "3 orphan: orphan",
@@ -373,6 +380,7 @@ describe("an edit", () => {
   test("is checked by the schema of the task type; the original parameters are kept with the item", async ({ sql, operator }) => {
     const { taskIds } = await openJob(sql, 2);
     await end(sql, [one(taskIds)], "failed");
+    await judgeFailures(sql);
     const wrong = await operator.preview({ select: { all: true }, edit: { set: { name: 17 } } });
     expect(wrong.preview.refused).toEqual({ "invalid-parameters": 1 });
     const { body } = await operator.post("/api/poison/redrives", { select: { all: true }, edit: { remove: ["task_number"] } });
@@ -390,6 +398,7 @@ describe("an edit", () => {
   test("of a task whose job has ended is kept the same way", async ({ sql, operator }) => {
     const job = await openJob(sql, 1);
     await end(sql, job.taskIds, "failed");
+    await judgeFailures(sql);
     await decide(sql, job, failJob);
     await operator.start({ select: { all: true }, edit: { set: { name: "Ada" } } });
     await operator.work();
@@ -405,6 +414,7 @@ describe("a redrive", () => {
   test("is started once, by what the operator saw; a repeated click does nothing, another count is refused", async ({ sql, operator }) => {
     const { taskIds } = await openJob(sql, 2);
     await end(sql, [one(taskIds)], "failed");
+    await judgeFailures(sql);
     const { redrive_id, items, status } = await operator.preview({ select: { all: true }, note: "fixed" });
     expect(status).toBe("preview");
     expect(await operator.work()).toBe(false);
@@ -430,6 +440,7 @@ describe("a redrive", () => {
     const { taskIds } = await openJob(sql, 21);
     await sendTasks(sql);
     await end(sql, taskIds.slice(0, 20), "failed");
+    await judgeFailures(sql);
     const redriveId = await operator.start({ select: { all: true }, canary: 3 });
     for (let round = 0; round < 3; round++) await operator.work();
     expect((await operator.get(redriveId)).progress).toMatchObject({ opened: 3, waiting: 17 });
@@ -445,9 +456,11 @@ describe("a redrive", () => {
     const { taskIds } = await openJob(sql, 21);
     await sendTasks(sql);
     await end(sql, taskIds.slice(0, 20), "failed");
+    await judgeFailures(sql);
     const redriveId = await operator.start({ select: { all: true }, canary: 3, max_failure_share: 0.5 });
     await operator.work();
     await end(sql, taskIds.slice(0, 2), "failed");
+    await judgeFailures(sql);
     await operator.work();
     expect((await operator.get(redriveId)).status).toBe("running");
     await end(sql, taskIds.slice(2, 3), "completed");
@@ -466,11 +479,13 @@ describe("a redrive", () => {
     const { taskIds } = await openJob(sql, 31);
     await sendTasks(sql);
     await end(sql, taskIds.slice(0, 30), "failed");
+    await judgeFailures(sql);
     const redriveId = await operator.start({ select: { all: true }, rate_per_second: 0.01 });
     for (let opened = 0; opened < 10; opened++) {
       await sql`update redrives set next_at = null`;
       await operator.work();
       await end(sql, taskIds.slice(opened, opened + 1), opened < 4 ? "completed" : "failed");
+      await judgeFailures(sql);
     }
     await operator.work();
     expect(await operator.get(redriveId)).toMatchObject({
@@ -483,6 +498,7 @@ describe("a redrive", () => {
     const { taskIds } = await openJob(sql, 4);
     await sendTasks(sql);
     await end(sql, taskIds.slice(0, 3), "failed");
+    await judgeFailures(sql);
     const redriveId = await operator.start({ select: { all: true }, canary: 1 });
     await operator.work();
     const { body } = await operator.post(`/api/poison/redrives/${redriveId}/stop`, { reason: "lunch" });
@@ -497,6 +513,7 @@ describe("a redrive", () => {
   test("keeps its rate by the database's time, whoever works on it", async ({ sql, operator }) => {
     const { taskIds } = await openJob(sql, 61);
     await end(sql, taskIds.slice(0, 60), "failed");
+    await judgeFailures(sql);
     const redriveId = await operator.start({ select: { all: true }, rate_per_second: 25 });
     const begun = performance.now();
     while ((await operator.get(redriveId)).progress.waiting > 0) await Promise.all([operator.work("a"), operator.work("b")]);
@@ -509,6 +526,7 @@ describe("a redrive", () => {
   test("of an ended job makes its tasks due as fast as the rate allows", async ({ sql, operator }) => {
     const job = await openJob(sql, 25);
     await end(sql, job.taskIds, "failed");
+    await judgeFailures(sql);
     await decide(sql, job, failJob);
     await operator.start({ select: { all: true }, rate_per_second: 10 });
     await operator.work();
@@ -527,6 +545,7 @@ describe("a redrive", () => {
   test("whose canary is of an ended job retries it with these, and with the rest when it has ended again", async ({ sql, operator }) => {
     const job = await openJob(sql, 4);
     await end(sql, job.taskIds, "failed");
+    await judgeFailures(sql);
     await decide(sql, job, failJob);
     const redriveId = await operator.start({ select: { all: true }, canary: 1 });
     await operator.work();
@@ -554,7 +573,7 @@ describe("at the same time", () => {
   test("ten handlers open each item once", async ({ sql, operator }) => {
     const { taskIds } = await openJob(sql, 61);
     await end(sql, taskIds.slice(0, 60), "failed");
-    await poisonFailedTasks(sql);
+    await judgeFailures(sql);
     const redriveId = await operator.start({ select: { all: true } });
     // Past the leases too: what they do must be harmless, however many do it.
     const openAll = async () => {
@@ -569,7 +588,7 @@ describe("at the same time", () => {
   test("two redrives of the same tasks open each once", async ({ sql, operator }) => {
     const { taskIds } = await openJob(sql, 41);
     await end(sql, taskIds.slice(0, 40), "failed");
-    await poisonFailedTasks(sql);
+    await judgeFailures(sql);
     const redriveIds = [await operator.preview({ select: { all: true } }), await operator.preview({ select: { all: true } })]
       .map(({ redrive_id }) => redrive_id);
     for (const id of redriveIds) await operator.post(`/api/poison/redrives/${id}/start`, { expected_items: 40 });
@@ -586,6 +605,7 @@ describe("at the same time", () => {
     for (let round = 0; round < 20; round++) {
       const job = await openJob(sql, 2, { name: `round ${round}` });
       await end(sql, [one(job.taskIds)], "failed");
+      await judgeFailures(sql);
       await operator.start({ select: { tasks: [one(job.taskIds)] } });
       await Promise.all([operator.work(), end(sql, [one(job.taskIds, 1)], "completed")]);
       const [row] = await sql`
@@ -600,6 +620,7 @@ describe("at the same time", () => {
     for (let round = 0; round < 10; round++) {
       const job = await openJob(sql, 1, { name: `round ${round}` });
       await end(sql, job.taskIds, "failed");
+      await judgeFailures(sql);
       const redriveId = await operator.start({ select: { tasks: job.taskIds } });
       await Promise.all([openNext(sql, redriveId, 10), decide(sql, job, failJob)]);
       const [row] = await sql`select status, run from jobs where id = ${job.jobId}`;
@@ -614,7 +635,7 @@ describe("at the same time", () => {
       await end(sql, open.taskIds, "failed");
       await decide(sql, open, failJob);
     }
-    await poisonFailedTasks(sql);
+    await judgeFailures(sql);
     const redriveId = await operator.start({ select: { all: true } });
     await Promise.all(Array.from({ length: 4 }, async () => {
       while ((await openNext(sql, redriveId, 1_000)).outcome !== "idle");
@@ -629,7 +650,7 @@ describe("messages", () => {
   test("that are discarded are left alone by redrives until they are restored, and resolve their group", async ({ sql, operator }) => {
     const { taskIds } = await openJob(sql, 3);
     await end(sql, taskIds.slice(0, 2), "failed");
-    const poisonIds = await poisonFailedTasks(sql);
+    const poisonIds = await judgeFailures(sql);
     const preview = await operator.preview({ select: { all: true } });
     const discard = (body: unknown) => operator.post("/api/poison/messages/discard", body);
     expect((await discard({ select: { messages: [one(poisonIds)] } })).body).toEqual({ messages: 1 });
