@@ -183,26 +183,26 @@ async function openWithJob(tx: Db, context: Context, { jobId }: WaitingItem): Pr
     first.items - later.count
   })`;
   const [opened] = await tx<{ n: number }[]>`
-    with chosen as (
-      select id, row_number() over (order by id) - 1 as place from redrive_items
-      where redrive_id = ${context.redriveId} and job_id = ${jobId} and status = 'waiting'
-      order by id limit ${first.items - later.count}
-    ), original as (
-      select chosen.id, tasks.parameters from chosen join redrive_items using (id) join tasks on tasks.id = task_id
+    with chosen as materialized (
+      select item.id, item.task_id, item.parameters, tasks.parameters as original, row_number() over (order by item.id) - 1 as place
+      from (
+        select * from redrive_items where redrive_id = ${context.redriveId} and job_id = ${jobId} and status = 'waiting'
+        order by id limit ${first.items - later.count}
+      ) as item left join tasks on tasks.id = item.task_id
     ), item as (
       update redrive_items set status = 'opened', opened_at = now(), job_run = ${run},
-        original = case when redrive_items.parameters is not null then original.parameters end
-      from chosen left join original using (id) where redrive_items.id = chosen.id
-      returning redrive_items.id, task_id, poison_id, redrive_items.parameters, place
+        original = case when chosen.parameters is not null then chosen.original end
+      from chosen where redrive_items.id = chosen.id
     ), marked as ( -- as many of them are due at a time as the rate allows in a second
-      update tasks set retry_run = ${run}, parameters = coalesce(item.parameters, tasks.parameters),
+      update tasks set retry_run = ${run}, parameters = coalesce(chosen.parameters, tasks.parameters),
         not_before = ${
-    context.rate === null ? tx`null` : tx`now() + greatest(1, 1 / ${context.rate}::float8) * interval '1 s'
-          * floor(place / greatest(1, ${context.rate}::float8))`
+    context.rate === null
+      ? tx`null`
+      : tx`now() + greatest(1, 1 / ${context.rate}::float8) * interval '1 s' * floor(place / greatest(1, ${context.rate}::float8))`
   }
-      from item where tasks.id = item.task_id
+      from chosen where tasks.id = chosen.task_id
     )
-    select count(*)::int as n from item`;
+    select count(*)::int as n from chosen`;
   const n = opened?.n ?? 0;
   await markRedriven(
     tx,

@@ -59,6 +59,8 @@ export interface Slice {
 /** What one slice came to; `last` is where the next one begins, null when there is nothing left. */
 export interface SliceEnd {
   readonly items: number;
+  /** The first item of it. */
+  readonly firstItem: number | null;
   readonly last: number | null;
 }
 
@@ -116,8 +118,9 @@ export async function freezeMessages(db: Db, selection: MessageSelection, slice:
       order by id
       returning id
     )
-    select (select count(*)::int from inserted) as items, (select max(id) from message) as last`;
-  return row ?? { items: 0, last: null };
+    select (select count(*)::int from inserted) as items, (select min(id) from inserted) as "firstItem",
+      (select max(id) from message) as last`;
+  return row ?? { items: 0, firstItem: null, last: null };
 }
 
 /** The same of failed tasks that no message speaks of, or of those that were named. */
@@ -153,6 +156,7 @@ export async function freezeTasks(
       from judged order by id
       returning id
     )
-    select (select count(*)::int from inserted) as items, (select max(id) from task) as last`;
-  return row ?? { items: 0, last: null };
+    select (select count(*)::int from inserted) as items, (select min(id) from inserted) as "firstItem",
+      (select max(id) from task) as last`;
+  return row ?? { items: 0, firstItem: null, last: null };
 }

@@ -2,7 +2,7 @@ import type postgres from "postgres";
 import type { NewRedrive, ParameterEdit } from "../contracts/poison-selection.ts";
 import type { JsonObject } from "../contracts/parse.ts";
 import { type Db, type Sql, withConflictRetry } from "./database.ts";
-import { freezeMessages, freezeTasks, selectsTask } from "./redrive-selection.ts";
+import { freezeMessages, freezeTasks, selectsTask, type SliceEnd } from "./redrive-selection.ts";
 
 export const redriveStatuses = ["selecting", "preview", "running", "stopped", "completed"] as const;
 export type RedriveStatus = typeof redriveStatuses[number];
@@ -24,47 +24,52 @@ export interface EditedItem {
 /** Checks edited parameters by the schema of their task type: what is stored instead, or what is wrong with them. */
 export type CheckEdited = (item: EditedItem) => { readonly parameters: JsonObject } | { readonly problem: string };
 
-/**
- * Writes a redrive with its frozen items, slice by slice, each its own transaction; it is a `preview` when all are there. One
- * that was left in the middle stays `selecting` and can't be started. Returns its id.
- */
-export async function createRedrive(
-  sql: Sql,
-  { by, request, checkEdited }: { by: string; request: NewRedrive; checkEdited: CheckEdited },
-): Promise<number> {
+/** A redrive whose selection is to be frozen: what was there when it was asked for. */
+export interface Selecting {
+  readonly redriveId: number;
+  readonly lastMessage: number;
+  readonly lastTask: number;
+}
+
+/** Writes a redrive without its items. */
+export async function createRedrive(sql: Sql, by: string, request: NewRedrive): Promise<Selecting> {
   const { select, edit, rate_per_second, canary, max_failure_share, note } = request;
-  const [redrive] = await sql<{ id: number; lastMessage: number; lastTask: number }[]>`
+  const selection = JSON.stringify(select);
+  const [redrive] = await sql<Selecting[]>`
     with created as (
       insert into redrives (selection, edit, rate_per_second, canary, max_failure_share, requested_by, note)
-      values (${JSON.stringify(select)}::text::jsonb, ${edit ? JSON.stringify(edit) : null}::text::jsonb, ${
-    rate_per_second ?? null
-  },
+      values (${selection}::text::jsonb, ${edit ? JSON.stringify(edit) : null}::text::jsonb, ${rate_per_second ?? null},
         ${canary}, ${max_failure_share}, ${by}, ${note ?? null})
       returning id
     ), noted as (
       insert into events (kind, details)
-      select 'redrive-created', jsonb_build_object('redrive', id, 'by', ${by}::text, 'select', ${
-    JSON.stringify(select)
-  }::text::jsonb)
-      from created
+      select 'redrive-created', jsonb_build_object('redrive', id, 'by', ${by}::text, 'select', ${selection}::text::jsonb) from created
     )
-    select id, coalesce((select max(id) from poison_messages), 0) as "lastMessage",
+    select id as "redriveId", coalesce((select max(id) from poison_messages), 0) as "lastMessage",
       coalesce((select max(id) from tasks), 0) as "lastTask"
     from created`;
   if (!redrive) throw new Error("the redrive was not inserted");
-  const redriveId = redrive.id;
+  return redrive;
+}
+
+/**
+ * Freezes the selection of a redrive as items, slice by slice, each its own transaction; it is a `preview` when all are there. One
+ * that was left in the middle, or stopped, stays as it is and can't be started.
+ */
+export async function freezeSelection(
+  sql: Sql,
+  { redriveId, lastMessage, lastTask }: Selecting,
+  { request: { select, edit }, checkEdited }: { request: NewRedrive; checkEdited: CheckEdited },
+): Promise<void> {
   const limit = edit ? editedSliceSize : sliceSize;
-  const freezers: [upTo: number, freeze: (tx: Db, after: number) => ReturnType<typeof freezeMessages>][] = [];
+  const freezers: [upTo: number, freeze: (tx: Db, after: number) => Promise<SliceEnd>][] = [];
   if (!("tasks" in select)) {
-    freezers.push([
-      redrive.lastMessage,
-      (tx, after) => freezeMessages(tx, select, { redriveId, after, upTo: redrive.lastMessage, limit }),
-    ]);
+    freezers.push([lastMessage, (tx, after) => freezeMessages(tx, select, { redriveId, after, upTo: lastMessage, limit })]);
   }
   if (selectsTask(sql, select)) {
     freezers.push([
-      redrive.lastTask,
-      (tx, after) => freezeTasks(tx, selectsTask(tx, select) ?? tx`false`, { redriveId, after, upTo: redrive.lastTask, limit }),
+      lastTask,
+      (tx, after) => freezeTasks(tx, selectsTask(tx, select) ?? tx`false`, { redriveId, after, upTo: lastTask, limit }),
     ]);
   }
   let items = 0;
@@ -73,34 +78,46 @@ export async function createRedrive(
       const from: number = after;
       const slice = await withConflictRetry(() =>
         sql.begin(async (tx) => {
+          const selecting = await tx`select from redrives where id = ${redriveId} and status = 'selecting' for share`;
+          if (selecting.count === 0) return null;
           const frozen = await freeze(tx, from);
-          if (edit && frozen.items > 0) await editItems(tx, redriveId, edit, checkEdited);
+          if (edit && frozen.firstItem !== null) {
+            await editItems(tx, { redriveId, firstItem: frozen.firstItem, edit, checkEdited });
+          }
           return frozen;
         })
       );
+      if (!slice) return;
       items += slice.items;
       after = slice.last;
     }
   }
   if (items > maxItems) {
     await stopRedrive(sql, redriveId, { by: null, reason: `it has more than ${maxItems} items` });
-    return redriveId;
+    return;
   }
   await sql`
     update redrives set status = 'preview', items = (select count(*) from redrive_items where redrive_id = ${redriveId}),
       preview = (${describeItems(sql, redriveId)})
     where id = ${redriveId} and status = 'selecting'`;
-  return redriveId;
 }
 
-/** Of the items that haven't been edited yet. */
-async function editItems(tx: Db, redriveId: number, { remove, set }: ParameterEdit, checkEdited: CheckEdited): Promise<void> {
+/** Of the items from this one on. */
+async function editItems(
+  tx: Db,
+  { redriveId, firstItem, edit: { remove, set }, checkEdited }: {
+    redriveId: number;
+    firstItem: number;
+    edit: ParameterEdit;
+    checkEdited: CheckEdited;
+  },
+): Promise<void> {
   const rows = await tx<EditedItem[]>`
     select redrive_items.id as "itemId", job_type as "jobType", stages.number as stage,
       (tasks.parameters - array(select json_array_elements_text(${JSON.stringify(remove)}::text::json)))
         || ${JSON.stringify(set)}::text::jsonb as parameters
     from redrive_items join tasks on tasks.id = task_id join stages on stages.id = tasks.stage_id join jobs on jobs.id = stages.job_id
-    where redrive_id = ${redriveId} and redrive_items.status = 'waiting' and redrive_items.parameters is null
+    where redrive_id = ${redriveId} and redrive_items.id >= ${firstItem} and redrive_items.status = 'waiting'
     order by redrive_items.id`;
   const checked = rows.map((row) => ({ id: row.itemId, ...checkEdited(row) }));
   await tx`

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { createJudge } from "../../services/poison-handler/judge.ts";
 import { redriveOnce } from "../../services/poison-handler/redrive.ts";
@@ -141,8 +142,16 @@ export function createOperator(sql: Sql): Operator {
   const api = createTestApi(sql, { allowAdminRoutes: true });
   const post = (path: string, body: unknown) => api.post(path, JSON.stringify(body), { "x-operator": "ada" });
   const { signal } = new AbortController();
+  const whenPreviewed: Operator["get"] = async (redriveId) => {
+    for (const giveUpAt = Date.now() + 300_000; Date.now() < giveUpAt; await sleep(100)) {
+      const { body } = await api.get(`/api/poison/redrives/${redriveId}`);
+      if (body.status !== "selecting") return body;
+    }
+    throw new Error(`redrive ${redriveId} is still selecting`);
+  };
   const preview: Operator["preview"] = async (request) => {
     const { status, body } = await post("/api/poison/redrives", request);
+    if (status === 202) return await whenPreviewed(body.redrive_id);
     if (status !== 201) throw new Error(`${status} ${JSON.stringify(body)}`);
     return body;
   };

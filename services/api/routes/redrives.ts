@@ -1,4 +1,5 @@
 import { type Context, Hono } from "hono";
+import { setTimeout as sleep } from "node:timers/promises";
 import * as v from "valibot";
 import { RowId } from "../../../shared/contracts/ids.ts";
 import { parse } from "../../../shared/contracts/parse.ts";
@@ -11,6 +12,7 @@ import {
   type CheckEdited,
   createRedrive,
   findRedrive,
+  freezeSelection,
   itemStatuses,
   listItems,
   listRedrives,
@@ -24,6 +26,9 @@ import { readOperator } from "../operator.ts";
 import { Problem } from "../problem.ts";
 import { readBody } from "../read-body.ts";
 import { cursor, encodeCursor, limit, readQuery } from "../read-query.ts";
+
+/** A selection that takes longer goes on being frozen after the answer. */
+const answerWithinMs = 10_000;
 
 const Start = v.strictObject({ expected_items: v.pipe(v.number(), v.integer(), v.minValue(0)) });
 const Stop = v.strictObject({ reason: v.optional(v.pipe(v.string(), v.maxLength(1_000)), "an operator stopped it") });
@@ -54,11 +59,19 @@ export function createRedriveRoutes({ sql, jobs, isAdminAllowed, remoteAddress }
       requireAdmin(isAdminAllowed(context));
       const by = readOperator(context, remoteAddress(context));
       const request = parse(NewRedrive, await readBody(context));
-      const redriveId = await createRedrive(sql, { by, request, checkEdited });
+      const log = context.get("log");
+      const selecting = await createRedrive(sql, by, request);
+      const { redriveId } = selecting;
+      const frozen = freezeSelection(sql, selecting, { request, checkEdited });
+      frozen.catch(async (error: unknown) => {
+        log.error({ err: error, redriveId }, "selection could not be frozen");
+        await stopRedrive(sql, redriveId, { by: null, reason: "its selection could not be frozen" }).catch(() => {});
+      });
+      const isFrozen = await Promise.race([frozen.then(() => true), sleep(answerWithinMs, false, { ref: false })]);
       const redrive = await getRedrive(sql, redriveId);
-      context.get("log").warn({ redriveId, by, items: redrive.items }, "redrive previewed");
+      log.warn({ redriveId, by, items: redrive.items, status: redrive.status }, "redrive previewed");
       context.header("location", `/api/poison/redrives/${redriveId}`);
-      return context.json(redrive, 201);
+      return context.json(redrive, isFrozen ? 201 : 202);
     })
     .get("/:redrive_id", async (context) => context.json(await getRedrive(sql, readRedriveId(context))))
     .get("/:redrive_id/items", async (context) => {
