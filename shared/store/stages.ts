@@ -353,7 +353,8 @@ export async function hintOpenTasks(tx: Db, stageId: number): Promise<void> {
         min(not_before) as due
       from open_task group by wave, number
     ), moved as (
-      update tasks set outbox_id = batch.id from batch join open_task using (wave, number) where tasks.id = open_task.id
+      update tasks set outbox_id = member.outbox_id from (select id as outbox_id, unnest(task_ids) as task_id from batch) as member
+      where tasks.id = member.task_id
     )
     insert into outbox (id, batch_id, job_id, stage_id, transport, queue, kind, run, tasks_per_message, task_ids, not_before)
     select batch.id, job_id || '-s' || stages.number || '-r' || stages.run || '-b' || start, job_id, stages.id, processing_path,
