@@ -21,20 +21,33 @@ export type Table =
   | "poison_groups"
   | "alerts"
   | "reconciliation_runs"
-  | "reconciliation_findings";
+  | "reconciliation_findings"
+  | "redrives"
+  | "redrive_items";
 
 export const roles = {
   api: {
     receives: [],
     sends: ["jobs"],
-    writes: ["jobs", "outbox", "events", "idempotency_keys", "routing_rules", "poison_groups", "reconciliation_runs"],
+    writes: [
+      "jobs",
+      "outbox",
+      "events",
+      "idempotency_keys",
+      "routing_rules",
+      "redrives",
+      "redrive_items",
+      "poison_messages",
+      "poison_groups",
+      "reconciliation_runs",
+    ],
     serves: "public",
     blobs: true,
   },
   orchestrator: {
     receives: ["jobs", "stages"],
     sends: ["jobs", "stages", "tasks"],
-    writes: ["jobs", "stages", "tasks", "outbox", "events", "poison_messages"],
+    writes: ["jobs", "stages", "tasks", "outbox", "events", "leases", "runners", "poison_messages"],
     serves: "probes",
     blobs: true,
   },
@@ -52,6 +65,8 @@ export const roles = {
       "poison_messages",
       "poison_groups",
       "alerts",
+      "redrives",
+      "redrive_items",
       "jobs",
       "stages",
       "tasks",

@@ -23,12 +23,14 @@ import { createReadinessCheck } from "../../shared/readiness.ts";
 import { createRouter } from "./routing.ts";
 import { createAssessmentRoutes } from "./routes/assessments.ts";
 import { createComparisonRoutes } from "./routes/comparison.ts";
+import { createDiscardRoutes } from "./routes/discards.ts";
 import { createHealthRoutes } from "./routes/health.ts";
 import { createJobRoutes } from "./routes/jobs.ts";
 import { createPoisonRoutes } from "./routes/poison.ts";
 import { createQueueRoutes } from "./routes/queues.ts";
 import { createReconciliationRoutes } from "./routes/reconciliation.ts";
 import { createRecordRoutes } from "./routes/records.ts";
+import { createRedriveRoutes } from "./routes/redrives.ts";
 import { createRehomeRoutes } from "./routes/rehome.ts";
 import { createReportRoutes } from "./routes/reports.ts";
 import { createRoutingRoutes } from "./routes/routing.ts";
@@ -133,6 +135,8 @@ export function createApp(dependencies: ApiDependencies): Hono {
   app.route("/api/admin/routing", createRoutingRoutes({ sql, jobs, router, isAdminAllowed }));
   app.route("/api/admin/queue", createQueueRoutes({ sql, transports, queueNames, router, log }));
   app.route("/api/admin/rehome", createRehomeRoutes({ sql, transports, isAdminAllowed }));
+  app.route("/api/poison/redrives", createRedriveRoutes({ sql, jobs, isAdminAllowed, remoteAddress }));
+  app.route("/api/poison/messages", createDiscardRoutes({ sql, isAdminAllowed, remoteAddress }));
   return app;
 }
 

@@ -13,7 +13,7 @@ import { workOnStage } from "./work-on-stage.ts";
 const maxDeferrals = 6;
 const deferralDelay = { firstMs: 20_000, maxMs: 320_000 };
 
-/** Handles a hint of the jobs queue: starts the job, and plans its first stage. */
+/** Handles a hint of the jobs queue: starts the job, and plans its first stage, or opens the one again that it is retried from. */
 export function createJobHandler(orchestrator: Orchestrator): MessageHandler {
   const { sql, jobs } = orchestrator;
   return async (message, delivery) => {
@@ -22,7 +22,7 @@ export function createJobHandler(orchestrator: Orchestrator): MessageHandler {
     delivery.phase("parsed");
     const job = await findJob(sql, jobId);
     if (!job) throw new PermanentError("unknown-job", `no job ${jobId}`);
-    const [first] = jobs.get(job.jobType)?.stages ?? [];
+    const first = jobs.get(job.jobType)?.stages[job.firstStage - 1];
     if (!first) {
       const deferrals = await deferJob(sql, { jobId, run, delay: deferralDelay });
       await waitForType(orchestrator, delivery, { jobId, jobType: job.jobType, deferrals });
@@ -30,10 +30,11 @@ export function createJobHandler(orchestrator: Orchestrator): MessageHandler {
     }
     // The same message to the same process is the same owner, so what an answer that was lost had begun is found again.
     const owner = `${orchestrator.id}/${message.messageId}`;
-    const stage = await startJob(sql, owner, { jobId, run, stage: createStageSeed(1, first, job.parameters) }) ??
+    const stage = await startJob(sql, owner, { jobId, run, stage: createStageSeed(job.firstStage, first, job.parameters) }) ??
       await retakeStage(sql, owner, jobId);
     delivery.phase("claimed");
     if (stage) await workOnStage(orchestrator, stage, delivery);
+    else if (run > 1) orchestrator.wakeRelay(); // it may have opened a stage again
     return complete;
   };
 }

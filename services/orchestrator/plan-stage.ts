@@ -1,5 +1,5 @@
-import { isStorableJson, parse } from "../../shared/contracts/parse.ts";
 import { PermanentError } from "../../shared/errors.ts";
+import { checkParameters } from "../../shared/jobs/check-parameters.ts";
 import { type ClaimedStage, insertTasks, sealStage } from "../../shared/store/stages.ts";
 import { sendFirst } from "../../shared/transport/send-batches.ts";
 import type { Orchestrator } from "./orchestrator.ts";
@@ -10,7 +10,6 @@ const maxInsertedTasks = 2_000;
 /** Their parameters, in one statement: large ones go in smaller chunks. */
 const maxInsertedBytes = 8 * 1_048_576;
 const maxTasksOfStage = 10_000_000;
-const maxParametersBytes = 65_536;
 
 /**
  * Streams the stage's definitions into rows and batches, from where planning last got to, and seals it. Every write is guarded,
@@ -46,7 +45,7 @@ export async function planStage(
     if (index > maxTasksOfStage) {
       throw new PermanentError("contract-violation", `stage ${stage.number} plans more than ${maxTasksOfStage} tasks`);
     }
-    const checked = checkParameters(definition.task, index - 1, definitionOfTask);
+    const checked = checkParameters(definition.task, `task ${index - 1}`, definitionOfTask);
     parameters.push(checked.parameters);
     bytes += checked.bytes;
     const isFull = parameters.length === chunk || bytes > maxInsertedBytes && parameters.length % tasksPerMessage === 0;
@@ -60,21 +59,4 @@ export async function planStage(
   if (batches === null) throw new StageTakenError("it could not be sealed");
   await sendFirst({ db: sql, sender: stage.owner, transports: orchestrator.transports, log: orchestrator.log }, batches);
   return null;
-}
-
-function checkParameters(
-  task: StageWork["definition"]["task"],
-  index: number,
-  value: unknown,
-): { parameters: unknown; bytes: number } {
-  const parameters = parse(task.params, value, "contract-violation");
-  const json = JSON.stringify(parameters);
-  if (!isStorableJson(json)) {
-    throw new PermanentError("contract-violation", `parameters of task ${index} contain U+0000 or half a surrogate pair`);
-  }
-  const bytes = Buffer.byteLength(json);
-  if (bytes > maxParametersBytes) {
-    throw new PermanentError("contract-violation", `parameters of task ${index} are larger than ${maxParametersBytes} bytes`);
-  }
-  return { parameters, bytes };
 }

@@ -10,6 +10,7 @@ import { runAlerts } from "./alerts.ts";
 import type { Config } from "./config.ts";
 import { createJudge } from "./judge.ts";
 import { runExecutor } from "./reconcile/executor.ts";
+import { redriveOnce } from "./redrive.ts";
 import { createTakeIn } from "./take-in.ts";
 
 export interface PoisonHandlerParts {
@@ -25,10 +26,11 @@ export interface PoisonHandlerParts {
 
 const judgeIntervalMs = 1_000;
 const judgedAtOnce = 500;
+const redriveIntervalMs = 500;
 
 /**
- * Takes in dead letters, judges them and tells about them, and executes reconciliation runs, until the signal is aborted; resolves
- * when everything is drained.
+ * Takes in dead letters, judges them and tells about them, executes reconciliation runs and redrives, until the signal is aborted;
+ * resolves when everything is drained.
  */
 export async function runPoisonHandler(parts: PoisonHandlerParts, config: Config, signal: AbortSignal): Promise<void> {
   const { sql, id, transports, queueNames, claimCheck, log } = parts;
@@ -61,9 +63,21 @@ export async function runPoisonHandler(parts: PoisonHandlerParts, config: Config
     }
   }
 
+  async function redrive(): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        if (await redriveOnce({ sql, id, log }, signal)) continue;
+      } catch (error) {
+        log.warn({ err: error }, "can't look for redrives");
+      }
+      await sleep(redriveIntervalMs * (0.8 + 0.4 * Math.random()), undefined, { signal }).catch(() => {});
+    }
+  }
+
   const { ALERT_WEBHOOK_URL: url, ALERT_WEBHOOK_SECRET: secret } = config;
   await Promise.all([
     judgeTheRest(),
+    redrive(),
     runExecutor(
       {
         ...{ sql, id, transports, queueNames, judge, log },

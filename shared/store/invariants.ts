@@ -8,7 +8,8 @@ export interface Violation {
 }
 
 /**
- * Checks, in one snapshot, what must hold of the rows at any moment (design, section 14, 1 to 4 and 6). Returns what doesn't.
+ * Checks, in one snapshot, what must hold of the rows at any moment (design, section 14, 1 to 4 and 6; 8: redrives).
+ * Returns what doesn't.
  * Liveness (7) is the caller's to see: `findUnendedJobs` once everything runs again.
  */
 export async function findViolations(db: Db): Promise<readonly Violation[]> {
@@ -41,6 +42,20 @@ export async function findViolations(db: Db): Promise<readonly Violation[]> {
       from jobs join events on job_id = jobs.id and kind = 'job-ended'
       group by jobs.id having count(*) > jobs.run
       union all
+      select 2, 'a job in its run did not end once in each run before', 'job ' || jobs.id
+      from jobs left join events on job_id = jobs.id and kind = 'job-ended'
+      where jobs.run > 1 group by jobs.id having count(events.id) <> jobs.run - (jobs.ended_at is null)::int
+      union all
+      select 2, 'a queued job has an open stage', 'stage ' || stages.id
+      from jobs join stages on job_id = jobs.id
+      where jobs.status = 'queued' and stages.status in ('planning', 'open', 'reducing') and discarded_at is null
+      union all
+      select 2, 'a discarded stage is open', 'stage ' || id
+      from stages where discarded_at is not null and status in ('planning', 'open', 'reducing')
+      union all
+      select 2, 'a task waits for a run that its job has not reached', 'task ' || tasks.id
+      from tasks join stages on stages.id = stage_id join jobs on jobs.id = job_id where retry_run > jobs.run
+      union all
       select 2, 'the job completed although a stage did not', 'stage ' || stages.id
       from jobs join stages on job_id = jobs.id
       where jobs.status in ('completed', 'completed_with_errors') and discarded_at is null and stages.status <> 'completed'
@@ -70,6 +85,19 @@ export async function findViolations(db: Db): Promise<readonly Violation[]> {
       where result is not null and stages.status = 'completed' and discarded_at is null
         and ((result ->> 'successful_tasks')::int <> counted.completed or (result ->> 'failed_tasks')::int <> counted.failed
           or (result ->> 'task_count')::int <> planned)
+      union all
+      select 8, 'a redriven message was opened by no item', 'poison ' || poison_messages.id
+      from poison_messages where status = 'redriven' and not exists (
+        select from redrive_items where poison_id = poison_messages.id and opened_at is not null)
+      union all
+      select 8, 'an item was opened, and its message is not redriven', 'item ' || redrive_items.id
+      from redrive_items join poison_messages on poison_messages.id = poison_id
+      where redrive_items.opened_at is not null and redrive_items.status <> 'skipped' and poison_messages.status <> 'redriven'
+      union all
+      select 8, 'the task of an item was never opened', 'item ' || item.id
+      from redrive_items as item join tasks on tasks.id = task_id join jobs on jobs.id = item.job_id
+      where item.status in ('opened', 'succeeded', 'failed-again', 'cancelled') and tasks.reopened <= item.reopened
+        and not (item.status = 'opened' and (tasks.retry_run = item.job_run and jobs.run = item.job_run or jobs.ended_at is not null))
     )
     select * from found order by invariant, subject limit 100`;
 }

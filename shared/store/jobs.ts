@@ -4,6 +4,7 @@ import type { JobStatus } from "../status.ts";
 import type { TransportName } from "../transports.ts";
 import { type Db, type Sql, withConflictRetry } from "./database.ts";
 import { type Batch, batchJson, firstSendLeaseMs } from "./outbox.ts";
+import { reopenStage } from "./reopen-stage.ts";
 import { type ClaimedStage, type DeferralDelay, deferredUntil, insertStage, type StageSeed } from "./stages.ts";
 
 /** Who chose the transport of a job: its client, a rule, or nobody. */
@@ -75,18 +76,22 @@ export interface JobRow {
   readonly status: JobStatus;
   readonly run: number;
   readonly correlationId: string;
+  /** The number of the stage that this run starts from. */
+  readonly firstStage: number;
 }
 
 export async function findJob(db: Db, jobId: string): Promise<JobRow | null> {
   const [job] = await db<JobRow[]>`
-    select id as "jobId", job_type as "jobType", parameters, status, run, correlation_id as "correlationId"
+    select id as "jobId", job_type as "jobType", parameters, status, run, correlation_id as "correlationId",
+      coalesce(resume_from, 1) as "firstStage"
     from jobs where id = ${jobId}`;
   return job ?? null;
 }
 
 /**
- * Starts a queued job of this run: it becomes `processing` and its first stage is there, owned by `owner` under a lease.
- * Null if the job is not waiting to be started (any more).
+ * Starts a queued job of this run: it becomes `processing` and the stage it starts from is there. A new one, or one that is to be
+ * planned further, is owned by `owner` under a lease and returned; null if there is none, or if the job is not waiting to be
+ * started (any more).
  */
 export async function startJob(
   sql: Sql,
@@ -95,14 +100,16 @@ export async function startJob(
 ): Promise<ClaimedStage | null> {
   return await withConflictRetry(() =>
     sql.begin(async (tx) => {
-      const [job] = await tx<{ epoch: number }[]>`
+      const [job] = await tx<{ epoch: number; resumeFrom: number | null; selected: boolean }[]>`
         update jobs set status = 'processing', started_at = coalesce(started_at, now()), current_stage = ${stage.number},
           epoch = epoch + 1, updated_at = now()
-        where id = ${jobId} and run = ${run} and status = 'queued'
-        returning epoch`;
+        where id = ${jobId} and run = ${run} and status = 'queued' and coalesce(resume_from, 1) = ${stage.number}
+        returning epoch, resume_from as "resumeFrom", resume_selected as selected`;
       if (!job) return null;
       await tx`insert into events (job_id, kind, details) values (${jobId}, 'job-started', ${tx.json({ run })})`;
-      return await insertStage(tx, owner, jobId, job.epoch, stage);
+      if (job.resumeFrom === null) return await insertStage(tx, owner, jobId, job.epoch, stage);
+      const { number } = stage;
+      return await reopenStage(tx, owner, { jobId, jobRun: run, number, run: job.epoch, selected: job.selected });
     })
   );
 }

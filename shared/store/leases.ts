@@ -1,8 +1,8 @@
 import type { Db } from "./database.ts";
 
 /**
- * Takes or renews a lease that one process holds at a time; false if another has it. A row rather than an advisory lock, which would
- * pin a connection (docs/decisions/0003).
+ * Takes or renews a lease of what only one process does at a time; false if another holds it. A row rather than an advisory lock,
+ * which would pin a connection (docs/decisions/0003). Two at once must be harmless all the same: every change repeats its guard.
  */
 export async function takeLease(db: Db, name: string, owner: string, leaseMs: number): Promise<boolean> {
   const taken = await db`

@@ -71,6 +71,7 @@ export async function recordPoison(db: Db, findings: readonly PoisonFinding[]): 
         and cardinality("taskIds") = 1 and reason = 'task-failed'
       left join poison_messages as of_row on of_row.transport = found.transport and of_row.queue = stages.queue
         and of_row.identity = 'task-' || tasks.id || '-a' || tasks.attempt
+          || case tasks.reopened when 0 then '' else '-d' || tasks.reopened end
     ), recorded as (
       insert into poison_messages as known (origin, transport, queue, identity, message_id, reason, description, delivery_count,
         body_head, body_size, body_hash, body_ref, kind, job_id, stage_id, task_ids, run)

@@ -40,7 +40,8 @@ export interface ClaimedStage {
   readonly retries: number;
 }
 
-function claimedStage(db: Db): postgres.PendingQuery<postgres.Row[]> {
+/** A ClaimedStage, of a row of `stages`. */
+export function claimedStage(db: Db): postgres.PendingQuery<postgres.Row[]> {
   return db`stages.id as "stageId", stages.job_id as "jobId", stages.number, stages.run, stages.status, stages.owner,
     stages.tasks_per_message as "tasksPerMessage", stages.next_index as "nextIndex", stages.planned, stages.completed, stages.failed, stages.retries`;
 }
@@ -331,23 +332,35 @@ async function reopenFailedTasks(
       failures = 0, interruptions = 0, poisonings = 0, deferrals = 0, deadline_at = now() + deadline_ms * interval '1 ms'
     where ${guard}`;
   if (updated.count === 0) return false;
-  await tx`
-    with open_task as (
-      select tasks.id, index, (row_number() over (order by index) - 1) / (tasks_per_message * 100) as number
-      from tasks join stages on stages.id = stage_id where stage_id = ${stage.stageId} and tasks.status = 'pending'
-    ), batch as materialized (
-      select number, nextval('outbox_id_seq') as id, min(index) as start, array_agg(open_task.id order by index) as task_ids
-      from open_task group by number
-    ), moved as (
-      update tasks set outbox_id = batch.id from batch join open_task using (number) where tasks.id = open_task.id
-    )
-    insert into outbox (id, batch_id, job_id, stage_id, transport, queue, kind, run, tasks_per_message, task_ids)
-    select batch.id, job_id || '-s' || stages.number || '-r' || stages.run || '-b' || start, job_id, stages.id, processing_path,
-      queue, 'tasks', stages.run, tasks_per_message, task_ids
-    from batch cross join stages join jobs on jobs.id = job_id where stages.id = ${stage.stageId}
-    on conflict (batch_id) do nothing`;
+  await hintOpenTasks(tx, stage.stageId);
   await openBarrier(tx, stage.owner, stage.stageId);
   return true;
+}
+
+/** Hints the pending tasks of a stage that was opened again, in new batches: those that are due at the same time together. */
+export async function hintOpenTasks(tx: Db, stageId: number): Promise<void> {
+  await tx`
+    with due_task as (
+      select tasks.id, index, tasks.not_before, tasks_per_message,
+        dense_rank() over (order by tasks.not_before nulls first) as wave
+      from tasks join stages on stages.id = stage_id where stage_id = ${stageId} and tasks.status = 'pending'
+    ), open_task as (
+      select id, index, not_before, wave,
+        (row_number() over (partition by wave order by index) - 1) / (tasks_per_message * 100) as number
+      from due_task
+    ), batch as materialized (
+      select wave, number, nextval('outbox_id_seq') as id, min(index) as start, array_agg(open_task.id order by index) as task_ids,
+        min(not_before) as due
+      from open_task group by wave, number
+    ), moved as (
+      update tasks set outbox_id = member.outbox_id from (select id as outbox_id, unnest(task_ids) as task_id from batch) as member
+      where tasks.id = member.task_id
+    )
+    insert into outbox (id, batch_id, job_id, stage_id, transport, queue, kind, run, tasks_per_message, task_ids, not_before)
+    select batch.id, job_id || '-s' || stages.number || '-r' || stages.run || '-b' || start, job_id, stages.id, processing_path,
+      queue, 'tasks', stages.run, tasks_per_message, task_ids, coalesce(due, now())
+    from batch cross join stages join jobs on jobs.id = job_id where stages.id = ${stageId}
+    on conflict (batch_id) do nothing`;
 }
 
 export interface EndedStageRow {

@@ -164,10 +164,11 @@ export async function hintTasksAgain(db: Db, transport: TransportName, queue: st
       order by tasks.id limit ${limit} for update of tasks skip locked
     ), moved as (
       update tasks set resends = resends + 1, outbox_id = new_outbox_id from held where tasks.id = held.id
-      returning tasks.id, stage_id, index, attempt, resends, outbox_id
+      returning tasks.id, stage_id, index, attempt, resends, reopened, outbox_id
     ), hint as (
       insert into outbox (id, batch_id, job_id, stage_id, transport, queue, kind, run, task_ids, urgent)
-      select outbox_id, job_id || '-s' || number || '-r' || stages.run || '-t' || index || '-a' || attempt || '-h' || resends,
+      select outbox_id, job_id || '-s' || number || '-r' || stages.run || '-t' || index || '-a' || attempt || '-h' || resends
+          || case reopened when 0 then '' else '-d' || reopened end, -- a redrive lets resends begin anew
         job_id, stages.id, processing_path, stages.queue, 'tasks', stages.run, array[moved.id], true
       from moved join stages on stages.id = stage_id join jobs on jobs.id = job_id
       on conflict (batch_id) do nothing

@@ -326,7 +326,8 @@ async function endTasksOnce(db: Db, sender: string, held: postgres.PendingQuery<
       from unnest(array(select held from held)) as held(id bigint, stage_id bigint, claim_id text, to_status text, result jsonb,
         result_ref text, error jsonb, failure integer, interruption integer, deferral integer, delay_ms float, event text)
       where tasks.id = held.id
-      returning tasks.id, tasks.stage_id, held.claim_id, tasks.status, index, attempt, not_before, outbox_id, event, tasks.error
+      returning tasks.id, tasks.stage_id, held.claim_id, tasks.status, index, attempt, reopened, not_before, outbox_id, event,
+        tasks.error
     ), counted as (
       select stage_id, count(*) filter (where status = 'completed')::int as completed,
         count(*) filter (where status = 'failed')::int as failed, count(*) filter (where status = 'cancelled')::int as cancelled
@@ -363,7 +364,8 @@ async function endTasksOnce(db: Db, sender: string, held: postgres.PendingQuery<
     ), poisoned as ( -- with the row: its message may be gone before it can end as poison, or have other tasks
       insert into poison_messages (origin, transport, queue, identity, reason, description, kind, job_id, stage_id, task_ids, run,
         attempt, error)
-      select 'row', processing_path, stages.queue, 'task-' || moved.id || '-a' || attempt, 'task-failed',
+      select 'row', processing_path, stages.queue, 'task-' || moved.id || '-a' || attempt
+          || case reopened when 0 then '' else '-d' || reopened end, 'task-failed', -- it may fail again without another attempt
         moved.error ->> 'code' || ': ' || left(moved.error ->> 'message', 2000), 'tasks', job_id, moved.stage_id, array[moved.id],
         stages.run, attempt, moved.error
       from moved join stages on stages.id = moved.stage_id join jobs on jobs.id = job_id
