@@ -71,7 +71,7 @@ describe("GET /api/reconciliation/runs", () => {
     expect((await api.get(`${path}?kind=index-gap`)).body.findings).toEqual([]);
   });
 
-  test.for(["/999", "/x", "/1e3"])("knows no run %s", async (path, { sql }) => {
-    expect(await createTestApi(sql).get(`/api/reconciliation/runs${path}`)).toMatchObject({ status: 404 });
+  test.for([["/999", 404], ["/x", 400], ["/1e3", 400]] as const)("%s is %i", async ([path, status], { sql }) => {
+    expect(await createTestApi(sql).get(`/api/reconciliation/runs${path}`)).toMatchObject({ status });
   });
 });

@@ -2,16 +2,10 @@ import { type Context, Hono } from "hono";
 import * as v from "valibot";
 import { RowId } from "../../../shared/contracts/ids.ts";
 import { parse } from "../../../shared/contracts/parse.ts";
-import { findingKinds, type ReconciliationReport, runModes } from "../../../shared/contracts/reconciliation.ts";
+import { runModes } from "../../../shared/contracts/reconciliation.ts";
 import type { Sql } from "../../../shared/store/database.ts";
-import {
-  findReconciliationRun,
-  listReconciliationFindings,
-  listReconciliationRuns,
-  requestReconciliation,
-} from "../../../shared/store/reconciliation.ts";
+import { listReconciliationRuns, requestReconciliation } from "../../../shared/store/reconciliation.ts";
 import { requireAdmin } from "../admin.ts";
-import { Problem } from "../problem.ts";
 import { readBody } from "../read-body.ts";
 import { cursor, encodeCursor, limit, readQuery } from "../read-query.ts";
 
@@ -22,7 +16,7 @@ export interface ReconciliationDependencies {
   readonly isAdminAllowed: (context: Context) => boolean;
 }
 
-/** Requests reconciliation runs, which a poison-handler executes, and shows what they found: `/api/reconciliation/runs`. */
+/** Requests reconciliation runs, which a poison-handler executes, and lists them: `/api/reconciliation/runs`. One run is a report. */
 export function createReconciliationRoutes({ sql, isAdminAllowed }: ReconciliationDependencies): Hono {
   return new Hono()
     .post("/", async (context) => {
@@ -37,25 +31,5 @@ export function createReconciliationRoutes({ sql, isAdminAllowed }: Reconciliati
       const query = readQuery(context, { limit: limit(100, 20), cursor: cursor(RowId) });
       const { rows, next } = await listReconciliationRuns(sql, { limit: query.limit, after: query.cursor });
       return context.json({ runs: rows, next_cursor: encodeCursor(next) });
-    })
-    .get("/:run_id", async (context) => {
-      const query = readQuery(context, {
-        kind: v.optional(v.picklist(findingKinds)),
-        limit: limit(1_000, 100),
-        cursor: cursor(RowId),
-      });
-      const runId = readRunId(context);
-      const run = await findReconciliationRun(sql, runId);
-      if (!run) throw new Problem("not-found", `there is no reconciliation run ${runId}`);
-      const { rows, next } = await listReconciliationFindings(sql, runId, { ...query, after: query.cursor });
-      const report: ReconciliationReport = { ...run, findings: [...rows], next_cursor: encodeCursor(next) };
-      return context.json(report);
     });
-}
-
-function readRunId(context: Context): number {
-  const text = context.req.param("run_id") ?? "";
-  const runId = v.safeParse(v.pipe(v.string(), v.regex(/^\d{1,15}$/), v.transform(Number), RowId), text);
-  if (!runId.success) throw new Problem("not-found", `${text.slice(0, 50)} is not the number of a reconciliation run`);
-  return runId.output;
 }
