@@ -67,7 +67,7 @@ async function redriveAll(name: string): Promise<void> {
 }
 
 test.each<[StatementFault, step: number]>([["drop", 2], ["lose-answer", 1], ["cut-answer", 4]])(
-  "whichever statement of the handler fails, the next goes on, and nothing is lost or done twice: %s, each %ith",
+  "whichever statement of the handler fails, the next goes on, and nothing is lost or done twice: %s, in steps of %i",
   async (fault, step) => {
     let n = 1 - step;
     for (let struck = true; struck;) {
