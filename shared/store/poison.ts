@@ -153,13 +153,16 @@ export async function readPoisonFacts(
 ): Promise<readonly PoisonFacts[]> {
   return await db<PoisonFacts[]>`
     with own as (
-      select id, substring(message_id from '-o([0-9]{1,15})-n[0-9]+-[0-9]+$')::bigint as outbox_id from poison_messages
+      select id, substring(message_id from '-o([0-9]{1,15})-n[0-9]+-[0-9]+$')::bigint as outbox_id,
+        substring(message_id from '-o[0-9]+-n[0-9]+-([0-9]{1,5})$')::int as place
+      from poison_messages
       where id in (select value::bigint from json_array_elements_text(${JSON.stringify(poisonIds)}::text::json))
-    ), poison as ( -- where the body says nothing, the id still names the batch
+    ), poison as ( -- where the body says nothing, the id still names the batch, and the message's place in it
       select poison_messages.id, verdict, origin, poison_messages.transport, poison_messages.queue, reason, description,
         poison_messages.kind, own.outbox_id, poison_messages.run, poison_messages.error, attempt,
         coalesce(poison_messages.job_id, sent.job_id) as job_id, coalesce(poison_messages.stage_id, sent.stage_id) as stage_id,
-        case when poison_messages.task_ids = '{}' and sent.kind = 'tasks' then sent.task_ids else poison_messages.task_ids end
+        case when poison_messages.task_ids = '{}' and sent.kind = 'tasks' then sent.task_ids[place * sent.tasks_per_message + 1 : (place + 1) * sent.tasks_per_message]
+          else poison_messages.task_ids end
           as task_ids
       from own join poison_messages using (id)
       left join outbox as sent on poison_messages.kind is null and sent.id = own.outbox_id

@@ -58,7 +58,7 @@ describe.each(["node", "deno"] as const)("on %s", (runtime) => {
 test.for(
   [
     [{}, "DATABASE_URL: is missing"],
-    [{ DATABASE_URL: "postgres://x/y", TRANSPORTS: "kafka" }, "TRANSPORTS.0: must be some of"],
+    [{ DATABASE_URL: "postgres://x/y", TRANSPORTS: "kafka" }, `TRANSPORTS: "kafka" is none of`],
     [{ DATABASE_URL: "postgres://x/y", DEFAULT_TRANSPORT: "storage_queue" }, "DEFAULT_TRANSPORT: must be one of TRANSPORTS"],
     [{ DATABASE_URL: "postgres://x/y", ALLOW_ADMIN_ROUTES: "yes" }, "ALLOW_ADMIN_ROUTES: must be true or false"],
   ] as const,

@@ -14,6 +14,7 @@ import { type ClaimedStage, insertTasks, sealStage } from "../../shared/store/st
 import { openMemoryTransport } from "../../shared/transport/memory.ts";
 import { createMessages } from "../../shared/transport/send-batches.ts";
 import type { LockedMessage, OutgoingMessage } from "../../shared/transport/transport.ts";
+import type { TransportName } from "../../shared/transports.ts";
 
 export const jobId = "d".repeat(64);
 const graceMs = 1_000;
@@ -83,19 +84,27 @@ export async function openDeadLetters(sql: Sql, keptIn?: string): Promise<DeadLe
 /** A job with one open, sealed stage, and the messages of its hints as they were sent. */
 export async function sendStage(
   sql: Sql,
-  { tasks = 1, tasksPerMessage = 1 }: { tasks?: number; tasksPerMessage?: number } = {},
+  { tasks = 1, tasksPerMessage = 1, processingPath = "bullmq" }: {
+    tasks?: number;
+    tasksPerMessage?: number;
+    processingPath?: TransportName;
+  } = {},
 ): Promise<{ stage: ClaimedStage; taskIds: readonly number[]; messages: readonly OutgoingMessage[] }> {
-  const stage = await startedStage(sql, tasksPerMessage);
+  const stage = await startedStage(sql, tasksPerMessage, processingPath);
   const parameters = Array.from({ length: tasks }, (_, number) => ({ number }));
   await insertTasks(sql, stage, { startIndex: 0, parameters, tasksPerMessage });
   await sealStage(sql, stage, tasks);
-  await renewRunner(sql, { id: "runner", processingPath: "bullmq", queue: "tasks" });
+  await renewRunner(sql, { id: "runner", processingPath, queue: "tasks" });
   const rows = await sql<{ id: number }[]>`select id from tasks order by index`;
-  return { stage, taskIds: rows.map(({ id }) => id), messages: await sendTasks(sql) };
+  return { stage, taskIds: rows.map(({ id }) => id), messages: await sendTasks(sql, processingPath) };
 }
 
-export async function startedStage(sql: Sql, tasksPerMessage = 1): Promise<ClaimedStage> {
-  await queuedJob(sql);
+export async function startedStage(
+  sql: Sql,
+  tasksPerMessage = 1,
+  processingPath: TransportName = "bullmq",
+): Promise<ClaimedStage> {
+  await queuedJob(sql, processingPath);
   const stage = await startJob(sql, "orchestrator/1", {
     jobId,
     run: 1,
@@ -106,12 +115,12 @@ export async function startedStage(sql: Sql, tasksPerMessage = 1): Promise<Claim
 }
 
 /** The message that its start was hinted with. */
-export async function queuedJob(sql: Sql): Promise<OutgoingMessage> {
+export async function queuedJob(sql: Sql, processingPath: TransportName = "bullmq"): Promise<OutgoingMessage> {
   const { batches } = await submitJob(sql, "api", {
     jobId,
     jobType: "j",
     parameters: {},
-    processingPath: "bullmq",
+    processingPath,
     totalStages: 2,
     correlationId: "c",
   });
@@ -120,8 +129,8 @@ export async function queuedJob(sql: Sql): Promise<OutgoingMessage> {
 }
 
 /** What the relay would send now, as sent. */
-export async function sendTasks(sql: Sql): Promise<readonly OutgoingMessage[]> {
-  return await send(sql, await claimTaskBatches(sql, "relay", "bullmq", { window: 1_000, limit: 100 }));
+export async function sendTasks(sql: Sql, transport: TransportName = "bullmq"): Promise<readonly OutgoingMessage[]> {
+  return await send(sql, await claimTaskBatches(sql, "relay", transport, { window: 10_000, limit: 100 }));
 }
 
 export async function sendHints(sql: Sql): Promise<readonly OutgoingMessage[]> {
