@@ -29,7 +29,7 @@ export default defineConfig({
     exclude: ["node_modules/**", ...(long ? [] : ["**/*.long.test.ts"])],
     globalSetup: "test/support/global-setup.ts",
     pool: "forks",
-    maxWorkers: 3, // of two cores: many tests wait for leases and locks most of the time
+    maxWorkers: 4, // of two cores: many tests wait for leases and locks most of the time
     sequence: { sequencer: LongestFirst },
     testTimeout: long ? 3_600_000 : 120_000,
     hookTimeout: 120_000,
