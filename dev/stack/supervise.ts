@@ -60,6 +60,7 @@ export function supervise(program: Program, { logDirectory, say }: SupervisorOpt
   let deaths = 0;
   let wasReady = false;
   let saidReady = false;
+  process.setMaxListeners(50); // one for each program of a stack
   process.once("exit", () => child?.kill("SIGKILL"));
   const done = run();
 
