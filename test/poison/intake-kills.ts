@@ -55,6 +55,7 @@ export async function killWhileTakingIn(
     await endAs(sql, ofKind("completed", "damaged", "old"), "completed");
     await claimTasks(sql, "runner", ofKind("running").map((taskId) => ({ taskId, claimId: `runner:${taskId}` })));
     await sql`update runners set lease_until = now() + interval '1 hour'`;
+    await sql`update stages set timeout_ms = 3600000`; // what runs goes on running, however long this takes
     const statuses = await readStatuses(sql);
 
     const dead = messages.map((message, index) => disfigure(message, kindOf(index)));
