@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import * as v from "valibot";
 import type { ClaimCheck } from "../../shared/claim-check/claim-check.ts";
 import { StageMessage, StartJobMessage, TasksMessage } from "../../shared/contracts/messages.ts";
+import { parseJson } from "../../shared/contracts/parse.ts";
 import { salvageIds } from "../../shared/contracts/salvage.ts";
 import { storableText } from "../../shared/errors.ts";
 import { createGroup } from "../../shared/group.ts";
@@ -26,6 +27,7 @@ export interface PoisonSource {
 
 const headCharacters = 1_000;
 const maxDescription = 2_000;
+const maxIdentity = 500;
 const Hint = v.variant("kind", [StartJobMessage, StageMessage, TasksMessage]);
 
 /**
@@ -70,7 +72,7 @@ function describeFinding(message: LockedMessage, source: PoisonSource): PoisonFi
     transport: source.transport,
     queue,
     // Forwarded ones are numbered in the queue they were forwarded to.
-    identity: storableText(queue === source.queue ? message.identity : `${source.queue}/${message.identity}`),
+    identity: shortenId(queue === source.queue ? message.identity : `${source.queue}/${message.identity}`),
     messageId: storableText(message.messageId),
     reason: storableText(deadLettered?.reason || "unknown").slice(0, 200),
     description: storableText(deadLettered?.description ?? "").slice(0, maxDescription),
@@ -84,27 +86,24 @@ function describeFinding(message: LockedMessage, source: PoisonSource): PoisonFi
 }
 
 function readIds(body: string): Pick<PoisonFinding, "kind" | "jobId" | "stageId" | "taskIds" | "run"> {
-  const hint = v.safeParse(Hint, parseJson(body));
-  if (!hint.success) {
+  try {
+    const hint = parseJson(Hint, body);
+    return {
+      kind: hint.kind,
+      jobId: hint.jobId,
+      run: hint.run,
+      stageId: "stageId" in hint ? hint.stageId : null,
+      taskIds: "taskIds" in hint ? [...new Set(hint.taskIds)] : [],
+    };
+  } catch {
     const { jobId = null, stageId = null, taskIds = [] } = salvageIds(body);
     return { kind: null, jobId, stageId, taskIds, run: null };
   }
-  const { kind, jobId, run } = hint.output;
-  return {
-    kind,
-    jobId,
-    run,
-    stageId: "stageId" in hint.output ? hint.output.stageId : null,
-    taskIds: "taskIds" in hint.output ? [...new Set(hint.output.taskIds)] : [],
-  };
 }
 
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
+/** An id that somebody made up may be longer than what an index holds. */
+function shortenId(id: string): string {
+  return id.length <= maxIdentity ? storableText(id) : `sha256-${hashOf(id)}`;
 }
 
 function hashOf(text: string): string {

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { describe, expect } from "vitest";
 import type { Sql } from "../../shared/store/database.ts";
 import { findViolations } from "../../shared/store/invariants.ts";
@@ -286,6 +287,14 @@ describe("what can't be read", () => {
     expect(poison.body_ref).toMatch(/^file:/);
     expect(await sql`select count(*)::int as jobs from jobs`).toEqual([{ jobs: 0 }]);
   });
+});
+
+test("a dead letter of any identity, however long, is recorded, and found again", async ({ sql, letters }) => {
+  const dead = await letters.die("tasks", { messageId: "by-hand", body: "{" });
+  const oddly = { ...dead, identity: randomBytes(8_000).toString("hex") };
+  expect(await letters.takeIn("tasks", oddly)).toMatchObject({ verdict: "unreadable", sightings: 1 });
+  expect(await letters.takeIn("tasks", oddly)).toMatchObject({ verdict: "unreadable", sightings: 2 });
+  expect(await sql`select count(*)::int as records from poison_messages`).toEqual([{ records: 1 }]);
 });
 
 describe("a dead letter that comes again", () => {
