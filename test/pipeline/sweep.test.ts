@@ -4,7 +4,7 @@ import { createSweep } from "../../services/orchestrator/sweep.ts";
 import { openClaimCheck } from "../../shared/claim-check/open.ts";
 import { createJobCatalog } from "../../shared/jobs/catalog.ts";
 import { stopJob } from "../../shared/store/jobs.ts";
-import { test } from "../support/database.ts";
+import { test, whenLeasesMeanSomething } from "../support/database.ts";
 import { jobId, openStage } from "../support/open-stage.ts";
 
 test("a step of the sweep that fails is reported, and the others are taken all the same", async ({ sql }) => {
@@ -21,6 +21,7 @@ test("a step of the sweep that fails is reported, and the others are taken all t
     log: pino({ level: "warn" }, { write: (line: string) => void lines.push(JSON.parse(line)) }),
     wakeRelay() {},
   }, { intervalMs: 1, graceMs: 0 });
+  await whenLeasesMeanSomething();
   await sweepOnce();
   expect(lines).toMatchObject([{ msg: "sweep step failed", step: "expired leases", err: { code: "42P01" } }]);
   expect(await sql`select status from jobs`).toEqual([{ status: "cancelled" }]);

@@ -1,8 +1,5 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "vitest";
 import { findViolations } from "../../shared/store/invariants.ts";
-import { runnerLeaseMs } from "../../shared/store/runners.ts";
-import { readUptimeMs } from "../../shared/store/sweep.ts";
 import { createTestDatabase } from "../support/database.ts";
 import { fc } from "../support/seeded.ts";
 import { ageRows, buildHealthySystem, type Damage, damages, relay } from "./damages.ts";
@@ -52,11 +49,4 @@ export async function inflictAny(numRuns: number): Promise<void> {
     }));
   });
   await fc.assert(inflict, { numRuns, endOnFailure: true });
-}
-
-/** Until then, leases that expired say nothing: nobody could renew them while the server was away. */
-export async function whenLeasesMeanSomething(): Promise<void> {
-  const { sql, drop } = await createTestDatabase();
-  while (await readUptimeMs(sql) < runnerLeaseMs) await sleep(200);
-  await drop();
 }

@@ -15,7 +15,7 @@ async function reconcile(databaseUrl: string, ...args: string[]): Promise<{ code
   const { promise, resolve } = Promise.withResolvers<{ code: number; output: string }>();
   const child = execFile(
     process.execPath,
-    ["services/command/reconcile.ts", ...args],
+    ["services/poison-handler/reconcile-command.ts", ...args],
     { env: { PATH: process.env.PATH, DATABASE_URL: databaseUrl } },
     (_, stdout, stderr) => resolve({ code: child.exitCode ?? -1, output: stdout + stderr }),
   );

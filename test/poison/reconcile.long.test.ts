@@ -3,9 +3,9 @@ import { writeFile } from "node:fs/promises";
 import { once } from "node:events";
 import { beforeAll, describe, expect, onTestFinished } from "vitest";
 import { brokers } from "../support/brokers.ts";
-import { test } from "../support/database.ts";
+import { test, whenLeasesMeanSomething } from "../support/database.ts";
 import { damages } from "./damages.ts";
-import { inflictAndRepair, inflictAny, whenLeasesMeanSomething } from "./inflict-and-repair.ts";
+import { inflictAndRepair, inflictAny } from "./inflict-and-repair.ts";
 import { reconcileUnderLoad } from "./reconcile-under-load.ts";
 
 beforeAll(whenLeasesMeanSomething);

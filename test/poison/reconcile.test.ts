@@ -1,8 +1,8 @@
 import { beforeAll, describe, expect, onTestFinished } from "vitest";
 import { findViolations } from "../../shared/store/invariants.ts";
-import { test } from "../support/database.ts";
+import { test, whenLeasesMeanSomething } from "../support/database.ts";
 import { ageRows, buildHealthySystem, damages } from "./damages.ts";
-import { inflictAndRepair, inflictAny, whenLeasesMeanSomething } from "./inflict-and-repair.ts";
+import { inflictAndRepair, inflictAny } from "./inflict-and-repair.ts";
 import { openDamagedSystem, reconcile } from "./reconcile-once.ts";
 
 beforeAll(whenLeasesMeanSomething);

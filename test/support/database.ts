@@ -1,6 +1,9 @@
 import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import { inject, test as base } from "vitest";
 import { openDatabase, type Sql } from "../../shared/store/database.ts";
+import { runnerLeaseMs } from "../../shared/store/runners.ts";
+import { readUptimeMs } from "../../shared/store/sweep.ts";
 
 export interface TestDatabase {
   readonly sql: Sql;
@@ -25,6 +28,13 @@ export async function createTestDatabase(): Promise<TestDatabase> {
       await admin.end();
     },
   };
+}
+
+/** Until then, leases that expired say nothing: nobody could renew them while the server was away. */
+export async function whenLeasesMeanSomething(): Promise<void> {
+  const { sql, drop } = await createTestDatabase();
+  while (await readUptimeMs(sql) < runnerLeaseMs) await sleep(200);
+  await drop();
 }
 
 /** `test`, with `sql` on a database of its own. */
