@@ -1,22 +1,21 @@
 import type { ErrorRecord } from "../../shared/errors.ts";
-import { endStoppedJobs, stopJob } from "../../shared/store/jobs.ts";
-import { cancelTasks, findStagesWithOpenTasks, sliceStage } from "../../shared/store/tasks.ts";
+import { closeJob as closeJobRows, closeStopping } from "../../shared/store/close-job.ts";
 import type { Orchestrator } from "./orchestrator.ts";
 
-/** Stops a job and ends it: its stages first, its open tasks in slices, the job last. What a crash leaves, the sweep goes on with. */
+/** Stops a job and ends it, and says so. */
 export async function closeJob(
   orchestrator: Orchestrator,
   jobId: string,
   { as, error }: { as: "failed" | "cancelled"; error: ErrorRecord | null },
 ): Promise<void> {
-  await stopJob(orchestrator.sql, { jobId, as, error });
-  await closeTasks(orchestrator, jobId);
+  logEnded(orchestrator, await closeJobRows(orchestrator.sql, orchestrator.id, jobId, { as, error }));
 }
 
-/** Closes the open tasks of a job that is stopping, then ends it. Once is enough: nothing of it is planned or opened any more. */
-export async function closeTasks({ sql, id, log }: Orchestrator, jobId: string): Promise<void> {
-  for (const stage of await findStagesWithOpenTasks(sql, jobId)) {
-    for (const slice of sliceStage(stage)) await cancelTasks(sql, id, slice);
-  }
-  for (const ended of await endStoppedJobs(sql, jobId)) log.info({ jobId: ended }, "stopped job ended");
+/** Closes the open tasks of a job that is stopping, ends it, and says so. */
+export async function closeTasks(orchestrator: Orchestrator, jobId: string): Promise<void> {
+  logEnded(orchestrator, await closeStopping(orchestrator.sql, orchestrator.id, jobId));
+}
+
+function logEnded({ log }: Orchestrator, jobIds: readonly string[]): void {
+  for (const jobId of jobIds) log.info({ jobId }, "stopped job ended");
 }

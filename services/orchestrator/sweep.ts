@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import { runRounds } from "../../shared/rounds.ts";
 import { isDatabaseAway } from "../../shared/store/database.ts";
 import { moveStrayBatches } from "../../shared/store/rehome.ts";
 import { runnerLeaseMs } from "../../shared/store/runners.ts";
@@ -153,13 +153,14 @@ export function createSweep(orchestrator: Orchestrator, { intervalMs, graceMs }:
   return {
     sweepOnce,
     async run(signal) {
-      while (!signal.aborted) {
-        await sweepOnce().catch((error: unknown) => {
+      await runRounds(sweepOnce, {
+        intervalMs,
+        signal,
+        onError(error) {
           if (isDatabaseAway(error)) blindUntil = performance.now() + runnerLeaseMs;
           log.warn({ err: error }, "sweep failed");
-        });
-        await sleep(intervalMs * (0.8 + 0.4 * Math.random()), undefined, { signal }).catch(() => {});
-      }
+        },
+      });
     },
   };
 }

@@ -1,6 +1,6 @@
 import type { Logger } from "pino";
-import { setTimeout as sleep } from "node:timers/promises";
 import { Webhook } from "standardwebhooks";
+import { runRounds } from "../../shared/rounds.ts";
 import { type Alert, claimAlerts, endAlertAttempt, raiseRateJumps } from "../../shared/store/alerts.ts";
 import type { Sql } from "../../shared/store/database.ts";
 
@@ -30,20 +30,22 @@ const atOnce = 20;
 export async function runAlerts(alerts: Alerts, signal: AbortSignal): Promise<void> {
   const { sql, log } = alerts;
   let ratesAt = performance.now() + rateRoundMs * Math.random();
-  for (let failures = 0; !signal.aborted;) {
-    try {
-      if (performance.now() >= ratesAt) {
-        ratesAt = performance.now() + rateRoundMs;
-        await raiseRateJumps(sql, alertTimes);
-      }
-      const told = await tellAlerts(alerts, alertTimes, signal);
-      failures = 0;
-      if (told === atOnce) continue;
-    } catch (error) {
-      if (failures++ === 0) log.warn({ err: error }, "can't read the alerts");
+  let failures = 0;
+  await runRounds(async () => {
+    if (performance.now() >= ratesAt) {
+      ratesAt = performance.now() + rateRoundMs;
+      await raiseRateJumps(sql, alertTimes);
     }
-    await sleep(roundMs * (0.8 + 0.4 * Math.random()), undefined, { signal }).catch(() => {});
-  }
+    const told = await tellAlerts(alerts, alertTimes, signal);
+    failures = 0;
+    return told === atOnce;
+  }, {
+    intervalMs: roundMs,
+    signal,
+    onError(error) {
+      if (failures++ === 0) log.warn({ err: error }, "can't read the alerts");
+    },
+  });
 }
 
 /**

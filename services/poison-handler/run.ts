@@ -1,6 +1,6 @@
 import type { Logger } from "pino";
-import { setTimeout as sleep } from "node:timers/promises";
 import type { ClaimCheck } from "../../shared/claim-check/claim-check.ts";
+import { runRounds } from "../../shared/rounds.ts";
 import type { Sql } from "../../shared/store/database.ts";
 import { findUnjudged } from "../../shared/store/poison.ts";
 import { consume } from "../../shared/transport/consume.ts";
@@ -50,34 +50,24 @@ export async function runPoisonHandler(parts: PoisonHandlerParts, config: Config
     return (queueNames.get(transport) ?? []).map((name) => ({ queue: name, from: "dead-letters" }));
   }
 
-  async function judgeTheRest(): Promise<void> {
-    while (!signal.aborted) {
-      try {
-        const poisonIds = await findUnjudged(sql, judgedAtOnce);
-        await Promise.all(poisonIds.map((poisonId) => judge(poisonId)));
-        if (poisonIds.length === judgedAtOnce) continue;
-      } catch (error) {
-        log.warn({ err: error }, "can't judge what was recorded");
-      }
-      await sleep(judgeIntervalMs * (0.8 + 0.4 * Math.random()), undefined, { signal }).catch(() => {});
-    }
-  }
-
-  async function redrive(): Promise<void> {
-    while (!signal.aborted) {
-      try {
-        if (await redriveOnce({ sql, id, log }, signal)) continue;
-      } catch (error) {
-        log.warn({ err: error }, "can't look for redrives");
-      }
-      await sleep(redriveIntervalMs * (0.8 + 0.4 * Math.random()), undefined, { signal }).catch(() => {});
-    }
+  async function judgeTheRest(): Promise<boolean> {
+    const poisonIds = await findUnjudged(sql, judgedAtOnce);
+    await Promise.all(poisonIds.map((poisonId) => judge(poisonId)));
+    return poisonIds.length === judgedAtOnce;
   }
 
   const { ALERT_WEBHOOK_URL: url, ALERT_WEBHOOK_SECRET: secret } = config;
   await Promise.all([
-    judgeTheRest(),
-    redrive(),
+    runRounds(judgeTheRest, {
+      intervalMs: judgeIntervalMs,
+      signal,
+      onError: (error) => log.warn({ err: error }, "can't judge what was recorded"),
+    }),
+    runRounds(() => redriveOnce({ sql, id, log }, signal), {
+      intervalMs: redriveIntervalMs,
+      signal,
+      onError: (error) => log.warn({ err: error }, "can't look for redrives"),
+    }),
     runExecutor(
       {
         ...{ sql, id, transports, queueNames, judge, log },

@@ -1,3 +1,4 @@
+import type postgres from "postgres";
 import type { JsonObject } from "../contracts/parse.ts";
 import type { ErrorRecord } from "../errors.ts";
 import type { JobStatus } from "../status.ts";
@@ -114,6 +115,18 @@ export async function startJob(
   );
 }
 
+/** A hint of a job's start under a new number, from a row source that already counted `start_sends`; due at once, if not said otherwise. */
+export function startHint(
+  db: Db,
+  jobs: postgres.PendingQuery<postgres.Row[]>,
+  dueAt: postgres.PendingQuery<postgres.Row[]> = db`now()`,
+): postgres.PendingQuery<postgres.Row[]> {
+  return db`
+    insert into outbox (batch_id, job_id, transport, queue, kind, run, not_before)
+    select id || '-r' || run || '-start-h' || start_sends, id, processing_path, 'jobs', 'start-job', run, ${dueAt} from ${jobs}
+    on conflict (batch_id) do nothing`;
+}
+
 /**
  * Puts off the start of a queued job of this run, whose type the caller doesn't know: a new hint is due after `delay` doubled with
  * each time. A second copy of the hint counts for nothing while that one waits. Returns how often it was put off in all, or null
@@ -131,12 +144,7 @@ export async function deferJob(
         and not exists (select from outbox where job_id = jobs.id and kind = 'start-job' and outbox.status = 'pending_queue'
           and not_before > now())
       returning *
-    ), hint as (
-      insert into outbox (batch_id, job_id, transport, queue, kind, run, not_before)
-      select id || '-r' || run || '-start-h' || start_sends, id, processing_path, 'jobs', 'start-job', run,
-        ${deferredUntil(db, delay)} from deferred
-      on conflict (batch_id) do nothing
-    ), noted as (
+    ), hint as (${startHint(db, db`deferred`, deferredUntil(db, delay))}), noted as (
       insert into events (job_id, kind, details)
       select id, 'job-deferred', jsonb_build_object('job_type', job_type, 'deferrals', deferrals) from deferred
     )

@@ -1,6 +1,6 @@
 import type { ErrorRecord } from "../errors.ts";
 import { type Db, type Sql, withConflictRetry } from "./database.ts";
-import { stopJobWithin } from "./jobs.ts";
+import { startHint, stopJobWithin } from "./jobs.ts";
 import { type Judgement, writeVerdicts } from "./poison.ts";
 import { stageHint } from "./stages.ts";
 import { failPoisonedTask } from "./tasks.ts";
@@ -79,9 +79,7 @@ async function act(tx: Db, sender: string, action: PoisonAction): Promise<boolea
           where id = ${jobId} and run = ${run} and status = 'queued'
           returning *
         )
-        insert into outbox (batch_id, job_id, transport, queue, kind, run)
-        select id || '-r' || run || '-start-h' || start_sends, id, processing_path, 'jobs', 'start-job', run from waiting
-        on conflict (batch_id) do nothing`;
+        ${startHint(tx, tx`waiting`)}`;
       return hinted.count === 1;
     }
     case "fail-job": {

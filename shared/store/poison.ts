@@ -2,6 +2,7 @@ import type { ErrorRecord } from "../errors.ts";
 import type { JobStatus, StageStatus, TaskStatus } from "../status.ts";
 import type { TransportName } from "../transports.ts";
 import { type Db, withConflictRetry } from "./database.ts";
+import { failureIdentity } from "./tasks.ts";
 
 /** What became of a poison message, or is known about its rows (docs/poison.md). */
 export const verdicts = [
@@ -70,8 +71,7 @@ export async function recordPoison(db: Db, findings: readonly PoisonFinding[]): 
       left join tasks on tasks.id = "taskIds"[1] and tasks.stage_id = stages.id and tasks.status = 'failed'
         and cardinality("taskIds") = 1 and reason = 'task-failed'
       left join poison_messages as of_row on of_row.transport = found.transport and of_row.queue = stages.queue
-        and of_row.identity = 'task-' || tasks.id || '-a' || tasks.attempt
-          || case tasks.reopened when 0 then '' else '-d' || tasks.reopened end
+        and of_row.identity = ${failureIdentity(db, "tasks")}
     ), recorded as (
       insert into poison_messages as known (origin, transport, queue, identity, message_id, reason, description, delivery_count,
         body_head, body_size, body_hash, body_ref, kind, job_id, stage_id, task_ids, run)

@@ -1,6 +1,7 @@
 import type postgres from "postgres";
 import type { TransportName } from "../transports.ts";
 import { type Db, withConflictRetry } from "./database.ts";
+import { startHint } from "./jobs.ts";
 import { takeLease } from "./leases.ts";
 import { inFlight } from "./outbox.ts";
 import { maxStageFailures, maxStageInterruptions, stageHint, stageLeaseMs } from "./stages.ts";
@@ -87,11 +88,7 @@ export async function hintJobsAgain(db: Db, transport: TransportName, limit: num
     ), waiting as (
       update jobs set start_sends = start_sends + 1, updated_at = now() from held where jobs.id = held.id
       returning jobs.*
-    ), hint as (
-      insert into outbox (batch_id, job_id, transport, queue, kind, run)
-      select id || '-r' || run || '-start-h' || start_sends, id, processing_path, 'jobs', 'start-job', run from waiting
-      on conflict (batch_id) do nothing
-    )
+    ), hint as (${startHint(db, db`waiting`)})
     insert into events (job_id, kind, details)
     select id, 'job-hinted-again', jsonb_build_object('sends', start_sends) from waiting
     returning id`

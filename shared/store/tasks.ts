@@ -364,8 +364,7 @@ async function endTasksOnce(db: Db, sender: string, held: postgres.PendingQuery<
     ), poisoned as ( -- with the row: its message may be gone before it can end as poison, or have other tasks
       insert into poison_messages (origin, transport, queue, identity, reason, description, kind, job_id, stage_id, task_ids, run,
         attempt, error)
-      select 'row', processing_path, stages.queue, 'task-' || moved.id || '-a' || attempt
-          || case reopened when 0 then '' else '-d' || reopened end, 'task-failed', -- it may fail again without another attempt
+      select 'row', processing_path, stages.queue, ${failureIdentity(db, "moved")}, 'task-failed',
         moved.error ->> 'code' || ': ' || left(moved.error ->> 'message', 2000), 'tasks', job_id, moved.stage_id, array[moved.id],
         stages.run, attempt, moved.error
       from moved join stages on stages.id = moved.stage_id join jobs on jobs.id = job_id
@@ -382,6 +381,13 @@ async function endTasksOnce(db: Db, sender: string, held: postgres.PendingQuery<
     select (select json_agg(json_build_array(claim_id, status)) from moved) as recorded,
       (select json_agg(${batchJson(db)}) from opened as outbox join jobs on jobs.id = outbox.job_id) as batches`;
   return { recorded: new Map(row?.recorded), batches: row?.batches ?? [] };
+}
+
+/** What the record of a failed task is known by, of a row of tasks under this name: it may fail again without another attempt. */
+export function failureIdentity(db: Db, row: "moved" | "tasks"): postgres.PendingQuery<postgres.Row[]> {
+  const task = db(row);
+  return db`'task-' || ${task}.id || '-a' || ${task}.attempt
+    || case ${task}.reopened when 0 then '' else '-d' || ${task}.reopened end`;
 }
 
 /** The error of the first of a stage's tasks that failed. */

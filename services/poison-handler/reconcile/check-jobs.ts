@@ -1,6 +1,6 @@
 import { findStalledJobs, type StalledJob } from "../../../shared/store/damage/stalled.ts";
 import { type Check, type Finding, found, maxListed, together, twice } from "./check.ts";
-import { closeJob, closeStopping } from "./close-job.ts";
+import { closeJob, closeStopping } from "../../../shared/store/close-job.ts";
 
 /** Jobs that don't move: no stage of theirs is alive, or they take too long to stop. */
 export const checkJobs: Check = {
@@ -18,7 +18,10 @@ export const checkJobs: Check = {
     const before = await stalled();
     for (const { subject_id: jobId } of findings) {
       const why = before.get(jobId);
-      if (why === "stage") await closeJob(sql, id, jobId, { code: "no-stage", message: "the job had no stage that could go on" });
+      if (why === "stage") {
+        const error = { code: "no-stage", message: "the job had no stage that could go on" };
+        await closeJob(sql, id, jobId, { as: "failed", error });
+      }
       if (why === "stopping") await closeStopping(sql, id, jobId);
     }
     const after = await stalled();

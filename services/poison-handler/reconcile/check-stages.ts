@@ -3,7 +3,7 @@ import { openBarrier } from "../../../shared/store/stages.ts";
 import { interruptStages } from "../../../shared/store/sweep.ts";
 import { expireTasks, readStageTasks, sliceStage } from "../../../shared/store/tasks.ts";
 import { type Check, type Finding, found, lateMs, maxListed, once, subjectIds, together, twice } from "./check.ts";
-import { closeJob } from "./close-job.ts";
+import { closeJob } from "../../../shared/store/close-job.ts";
 
 /** Sealed stages whose barrier ought to have opened, by one snapshot; stages past their deadline. */
 export const checkBarriers: Check = {
@@ -54,7 +54,7 @@ export const checkStages: Check = {
   async mend({ sql, id }, findings) {
     const { exhausted } = await interruptStages(sql);
     const error = { code: "interrupted", message: "planning or reducing a stage failed or was interrupted too often" };
-    for (const jobId of exhausted) await closeJob(sql, id, jobId, error);
+    for (const jobId of exhausted) await closeJob(sql, id, jobId, { as: "failed", error });
     const { rows } = await findStalledStages(sql, { lateMs, limit: maxListed });
     return withoutThose(findings, rows);
   },

@@ -1,5 +1,5 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { describeError } from "../../../shared/errors.ts";
+import { runRounds } from "../../../shared/rounds.ts";
 import { dropLease, takeLease } from "../../../shared/store/leases.ts";
 import {
   completeReconciliationRun,
@@ -30,14 +30,13 @@ export async function runExecutor(
   signal: AbortSignal,
 ): Promise<void> {
   const { log } = reconciliation;
-  while (!signal.aborted) {
-    try {
-      if (await executeNext(reconciliation, intervalMs, signal)) continue;
-    } catch (error) {
+  await runRounds(() => executeNext(reconciliation, intervalMs, signal), {
+    intervalMs: idleMs,
+    signal,
+    onError(error) {
       if (!signal.aborted) log.warn({ err: error }, "can't reconcile");
-    }
-    await sleep(idleMs * (0.8 + 0.4 * Math.random()), undefined, { signal }).catch(() => {});
-  }
+    },
+  });
 }
 
 /** False if nothing is to be done, or another process does it. */
