@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
-import type { Sql } from "../../shared/store/database.ts";
+import { retryWhileAway, type Sql } from "../../shared/store/database.ts";
 import { removeRunner, renewRunner, runnerLeaseMs } from "../../shared/store/runners.ts";
 import { withTimeLimit } from "../../shared/time-limit.ts";
 import type { TransportName } from "../../shared/transports.ts";
@@ -16,9 +16,9 @@ export interface Heartbeat {
   stop(): Promise<void>;
 }
 
-/** Takes the lease, then renews it at a third of its time. */
-export async function startHeartbeat(sql: Sql, runner: Runner, log: Logger): Promise<Heartbeat> {
-  await renewRunner(sql, runner);
+/** Takes the lease, however long the database is away, then renews it at a third of its time. */
+export async function startHeartbeat(sql: Sql, runner: Runner, log: Logger, signal: AbortSignal): Promise<Heartbeat> {
+  await retryWhileAway(() => renewRunner(sql, runner), signal);
   const stopped = new AbortController();
   const beating = (async () => {
     for (let missed = 0;;) {

@@ -28,7 +28,12 @@ export async function runTaskRunner(parts: TaskRunnerParts, config: Config, sign
   let timer: NodeJS.Timeout | undefined;
   const startGrace = () => (timer = setTimeout(() => deadline.abort(new Error("the grace is over")), config.GRACE_MS));
   signal.addEventListener("abort", startGrace, { once: true });
-  const heartbeat = await startHeartbeat(sql, { id, processingPath: config.transport, queue: config.queues.join(",") }, log);
+  const heartbeat = await startHeartbeat(
+    sql,
+    { id, processingPath: config.transport, queue: config.queues.join(",") },
+    log,
+    signal,
+  );
   const tasks = createTasksHandler({
     db: sql,
     sender: id,

@@ -31,6 +31,7 @@ export function encodeJob(id: string, { messageId, body }: OutgoingMessage, time
   return jobJson(id, { messageId, ...encodeBody(body) }, timestamp);
 }
 
+/** As old as the message it was: a copy that has to be made again, of the same sending, has the same identity. */
 export function encodeDeadLetterJob(
   id: string,
   { messageId, body }: OutgoingMessage,
@@ -38,7 +39,7 @@ export function encodeDeadLetterJob(
 ): JobJson {
   const { reason, description, deliveryCount, enqueuedAt } = deadLettered;
   const storable = { reason: storableText(reason), description: storableText(description), deliveryCount, enqueuedAt };
-  return jobJson(id, { messageId, ...encodeBody(body), deadLettered: storable }, Date.now());
+  return jobJson(id, { messageId, ...encodeBody(body), deadLettered: storable }, Date.parse(enqueuedAt));
 }
 
 /** Never throws: the data of a job that isn't ours is a body as it is, or the text it is the JSON of. */

@@ -3,7 +3,13 @@ import { expect, test } from "vitest";
 import { PermanentError } from "../errors.ts";
 import { decodeText, encodeDeadLetter, encodeMessage, maxBodyBytes } from "./storage-queue-text.ts";
 
-const deadLettered = { reason: "task-failed", description: "why", deliveryCount: 3, enqueuedAt: "2025-11-23T06:00:00.000Z" };
+const deadLettered = {
+  reason: "task-failed",
+  description: "why",
+  deliveryCount: 3,
+  enqueuedAt: "2025-11-23T06:00:00.000Z",
+  identity: "5f2c",
+};
 const wellFormed = fc.string({ unit: "binary" });
 
 test("any message comes back as it was", () => {
@@ -15,7 +21,7 @@ test("any message comes back as it was", () => {
 test("any dead letter comes back with its reason", () => {
   fc.assert(fc.property(wellFormed, wellFormed, wellFormed, (messageId, body, description) => {
     const decoded = decodeText(encodeDeadLetter({ messageId, body }, { ...deadLettered, description }) ?? "");
-    expect(decoded).toEqual({ messageId, body, deadLettered: { reason: "task-failed", description } });
+    expect(decoded).toEqual({ messageId, body, deadLettered: { reason: "task-failed", description }, identity: "5f2c" });
   }));
 });
 

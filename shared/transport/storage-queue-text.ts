@@ -10,7 +10,13 @@ const Header = v.object({
   sluice: v.literal(1),
   messageId: v.string(),
   deadLettered: v.optional(
-    v.object({ reason: v.string(), description: v.string(), deliveryCount: v.number(), enqueuedAt: v.string() }),
+    v.object({
+      reason: v.string(),
+      description: v.string(),
+      deliveryCount: v.number(),
+      enqueuedAt: v.string(),
+      identity: v.optional(v.string()),
+    }),
   ),
 });
 type Header = v.InferOutput<typeof Header>;
@@ -28,6 +34,8 @@ export interface DecodedText {
   readonly messageId?: string;
   readonly body: string;
   readonly deadLettered?: { readonly reason: string; readonly description: string };
+  /** Of a dead letter: what the broker knew the message by that it was. Two copies of it may have been made. */
+  readonly identity?: string;
 }
 
 /** Throws PermanentError `invalid-message` if the id leaves no room. */
@@ -45,7 +53,7 @@ export function encodeMessage({ messageId, body }: OutgoingMessage): string {
  */
 export function encodeDeadLetter(
   { messageId, body }: OutgoingMessage,
-  deadLettered: { reason: string; description: string; deliveryCount: number; enqueuedAt: string },
+  deadLettered: { reason: string; description: string; deliveryCount: number; enqueuedAt: string; identity: string },
 ): string | undefined {
   for (let length = 1_000; length >= 1; length = Math.floor(length / 2)) {
     const description = deadLettered.description.slice(0, length).toWellFormed();
@@ -65,7 +73,8 @@ export function decodeText(text: string): DecodedText {
     const { messageId, deadLettered } = header;
     const body = decoded.slice(end + 1);
     if (deadLettered === undefined) return { messageId, body };
-    return { messageId, body, deadLettered: { reason: deadLettered.reason, description: deadLettered.description } };
+    const { reason, description, identity } = deadLettered;
+    return { messageId, body, deadLettered: { reason, description }, ...(identity !== undefined && { identity }) };
   }
   // A word such as "AAAA" is base64 too; what it stands for is not text.
   // deno-lint-ignore no-control-regex

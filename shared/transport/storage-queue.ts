@@ -152,7 +152,7 @@ interface Source {
 }
 
 function lockedMessage(item: DequeuedMessageItem, { client, idle, lockSeconds, poisonQueue }: Source): LockedMessage {
-  const { messageId = item.messageId, body, deadLettered } = decodeText(item.messageText);
+  const { messageId = item.messageId, identity = item.messageId, body, deadLettered } = decodeText(item.messageText);
   const turns = createMessageTurns(messageId);
   let popReceipt = item.popReceipt; // every update gives a new one and voids the one before
   const lockFor = async (seconds: number) => {
@@ -166,7 +166,7 @@ function lockedMessage(item: DequeuedMessageItem, { client, idle, lockSeconds, p
 
   return {
     messageId,
-    identity: item.messageId,
+    identity,
     body,
     deliveryCount: item.dequeueCount,
     ...(deadLettered && { deadLettered }),
@@ -182,8 +182,13 @@ function lockedMessage(item: DequeuedMessageItem, { client, idle, lockSeconds, p
         if (!poisonQueue) throw new Error(`message ${messageId} is a dead letter already`);
         // No copy of a message that isn't ours any more, and time to make one.
         await throwingLockLost(messageId, () => lockFor(lockSeconds));
-        const deadLettered = { reason, description, deliveryCount: item.dequeueCount, enqueuedAt: item.insertedOn.toISOString() };
-        const text = encodeDeadLetter({ messageId, body }, deadLettered);
+        const text = encodeDeadLetter({ messageId, body }, {
+          reason,
+          description,
+          deliveryCount: item.dequeueCount,
+          enqueuedAt: item.insertedOn.toISOString(),
+          identity,
+        });
         await poisonQueue.client.sendMessage(text ?? item.messageText, {
           messageTimeToLive: -1,
           abortSignal: AbortSignal.timeout(callMs),

@@ -61,6 +61,7 @@ export async function createSimulationDatabase(
   return {
     sql,
     async reset() {
+      settings.clear(); // a connection that had nothing to do for a minute was closed, and they with it
       await sql`truncate ${sql(tables)} restart identity cascade`;
     },
     setTime: (ms) => set("simulation.now", ms),

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "vitest";
-import { openDatabase, retryWhileAway } from "../../shared/store/database.ts";
+import { isDatabaseAway, openDatabase, retryWhileAway } from "../../shared/store/database.ts";
 import { test } from "../support/database.ts";
+import { startFreezingProxy } from "../support/freezing-proxy.ts";
 import { startPostgresProxy } from "../support/postgres-proxy.ts";
 
 test("a pool whose connections are ended again and again answers everything, in statements and in transactions", async ({ sql, database }) => {
@@ -48,6 +49,23 @@ test("an answer that breaks off behind its first row is lost whole, and leaves n
   await expect(rowsOf()).rejects.toThrow("CONNECTION_CLOSED");
   expect(await rowsOf()).toEqual(whole);
   expect(await rowsOf()).toEqual(whole);
+  await pool.end({ timeout: 5 });
+  await proxy.stop();
+});
+
+test("a connection that falls silent is given up when the server would long have ended the statement", async ({ database }) => {
+  const url = new URL(database.url);
+  const proxy = await startFreezingProxy(Number(url.port));
+  url.port = String(proxy.port);
+  url.searchParams.set("statement_timeout", "200");
+  const pool = openDatabase(url.href, { applicationName: "lost-connections", max: 1 });
+  expect([...await pool`select 1 as n`]).toEqual([{ n: 1 }]);
+  proxy.freeze();
+  const [silent, waiting] = await Promise.allSettled([pool`select 2 as n`, pool`select 3 as n`]);
+  for (const { status, reason } of [silent, waiting] as PromiseRejectedResult[]) {
+    expect({ status, isAway: isDatabaseAway(reason) }).toEqual({ status: "rejected", isAway: true });
+  }
+  expect([...await pool`select 4 as n`]).toEqual([{ n: 4 }]);
   await pool.end({ timeout: 5 });
   await proxy.stop();
 });
