@@ -9,6 +9,7 @@ const longest = [
   "test/simulation/guards",
   "test/simulation/",
   "test/poison/cruel",
+  "test/poison/reconcile-healthy",
   "test/pipeline/hello-world",
   "test/pipeline/",
   "test/demo/",

@@ -5,13 +5,13 @@ import { reconcileUnderLoad } from "./reconcile-under-load.ts";
 
 const onPostgres = brokers.find(({ name }) => name === "bullmq on PostgreSQL");
 
-test("reconciliation in a loop on a healthy system under load finds nothing", async ({ sql }) => {
+test("reconciliation in a loop on a healthy system under load finds nothing in a minute", async ({ sql }) => {
   const broker = await onPostgres?.start();
   if (!broker) throw new Error("there is no such broker");
   onTestFinished(() => broker.stop());
   const transport = broker.open();
   onTestFinished(() => transport.close());
-  const report = await reconcileUnderLoad(sql, transport, { seconds: 20, pauseMs: 500 });
+  const report = await reconcileUnderLoad(sql, transport, { seconds: 60, pauseMs: 500 });
   console.log(`${report.runs} runs beside ${report.jobs} jobs`);
   expect(report).toMatchObject({ findings: [], failedRuns: [] });
   expect(report.runs).toBeGreaterThan(3);
