@@ -33,6 +33,7 @@ export const roles = {
       "jobs",
       "outbox",
       "events",
+      "leases",
       "idempotency_keys",
       "routing_rules",
       "redrives",

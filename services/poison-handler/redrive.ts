@@ -2,7 +2,7 @@ import type { Logger } from "pino";
 import type { Sql } from "../../shared/store/database.ts";
 import { dropLease, takeLease } from "../../shared/store/leases.ts";
 import { openNext } from "../../shared/store/open-items.ts";
-import { stopRedrive } from "../../shared/store/redrives.ts";
+import { redriveLeases, stopRedrive } from "../../shared/store/redrives.ts";
 import {
   type ActiveRedrive,
   endRedrive,
@@ -35,7 +35,7 @@ export async function redriveOnce(redriver: Redriver, signal: AbortSignal): Prom
   let moved = false;
   for (const redrive of await findActiveRedrives(sql)) {
     if (signal.aborted) break;
-    const lease = `redrive-${redrive.redriveId}`;
+    const lease = redriveLeases + redrive.redriveId;
     if (!await takeLease(sql, lease, id, leaseMs)) continue;
     try {
       if (await workOnRedrive(redriver, redrive, signal)) moved = true;
@@ -52,6 +52,11 @@ export async function redriveOnce(redriver: Redriver, signal: AbortSignal): Prom
 
 async function workOnRedrive({ sql, log }: Redriver, redrive: ActiveRedrive, signal: AbortSignal): Promise<boolean> {
   const { redriveId } = redrive;
+  if (redrive.status === "selecting") {
+    const reason = "whoever froze its selection is gone: ask for it again";
+    if (await stopRedrive(sql, redriveId, { by: null, reason })) log.error({ redriveId, reason }, "redrive stopped");
+    return true;
+  }
   const until = performance.now() + turnMs;
   let settled = 0;
   for (let found = settledAtOnce; found === settledAtOnce; settled += found) {

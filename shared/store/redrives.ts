@@ -2,6 +2,7 @@ import type postgres from "postgres";
 import type { NewRedrive, ParameterEdit } from "../contracts/poison-selection.ts";
 import type { JsonObject } from "../contracts/parse.ts";
 import { type Db, type Sql, withConflictRetry } from "./database.ts";
+import { dropLease, takeLease } from "./leases.ts";
 import { freezeMessages, freezeTasks, selectsTask, type SliceEnd } from "./redrive-selection.ts";
 
 export const redriveStatuses = ["selecting", "preview", "running", "stopped", "completed"] as const;
@@ -31,6 +32,12 @@ export interface Selecting {
   readonly lastTask: number;
 }
 
+/** With its id behind, the lease of a redrive: whoever freezes its selection holds it, then whoever works on it. */
+export const redriveLeases = "redrive-";
+const freezer = "selection";
+/** A slice is one transaction of two statements, each within their time limit of a minute. */
+const freezingMs = 150_000;
+
 /** Writes a redrive without its items. */
 export async function createRedrive(sql: Sql, by: string, request: NewRedrive): Promise<Selecting> {
   const { select, edit, rate_per_second, canary, max_failure_share, note } = request;
@@ -41,6 +48,9 @@ export async function createRedrive(sql: Sql, by: string, request: NewRedrive): 
       values (${selection}::text::jsonb, ${edit ? JSON.stringify(edit) : null}::text::jsonb, ${rate_per_second ?? null},
         ${canary}, ${max_failure_share}, ${by}, ${note ?? null})
       returning id
+    ), held as (
+      insert into leases (name, owner, lease_until)
+      select ${redriveLeases} || id, ${freezer}, now() + ${freezingMs} * interval '1 ms' from created
     ), noted as (
       insert into events (kind, details)
       select 'redrive-created', jsonb_build_object('redrive', id, 'by', ${by}::text, 'select', ${selection}::text::jsonb) from created
@@ -54,7 +64,7 @@ export async function createRedrive(sql: Sql, by: string, request: NewRedrive): 
 
 /**
  * Freezes the selection of a redrive as items, slice by slice, each its own transaction; it is a `preview` when all are there. One
- * that was left in the middle, or stopped, stays as it is and can't be started.
+ * that was left in the middle can't be started, and is stopped when its lease has expired.
  */
 export async function freezeSelection(
   sql: Sql,
@@ -79,7 +89,7 @@ export async function freezeSelection(
       const slice = await withConflictRetry(() =>
         sql.begin(async (tx) => {
           const selecting = await tx`select from redrives where id = ${redriveId} and status = 'selecting' for share`;
-          if (selecting.count === 0) return null;
+          if (selecting.count === 0 || !await takeLease(tx, redriveLeases + redriveId, freezer, freezingMs)) return null;
           const frozen = await freeze(tx, from);
           if (edit && frozen.firstItem !== null) {
             await editItems(tx, { redriveId, firstItem: frozen.firstItem, edit, checkEdited });
@@ -100,6 +110,7 @@ export async function freezeSelection(
     update redrives set status = 'preview', items = (select count(*) from redrive_items where redrive_id = ${redriveId}),
       preview = (${describeItems(sql, redriveId)})
     where id = ${redriveId} and status = 'selecting'`;
+  await dropLease(sql, redriveLeases + redriveId, freezer);
 }
 
 /** Of the items from this one on. */

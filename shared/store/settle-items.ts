@@ -1,4 +1,5 @@
 import { type Db, type Sql, withConflictRetry } from "./database.ts";
+import { redriveLeases } from "./redrives.ts";
 
 /**
  * Notes the outcome of items whose task has ended since they were opened, or whose job has. A task that was opened again since
@@ -86,10 +87,10 @@ export async function readProgress(db: Db, redriveId: number): Promise<Progress>
   return row;
 }
 
-/** A redrive that has something to open, or outcomes to come. */
+/** A redrive that has something to open, or outcomes to come; or, `selecting`, whose selection nobody freezes any more. */
 export interface ActiveRedrive {
   readonly redriveId: number;
-  readonly status: "running" | "stopped";
+  readonly status: "running" | "stopped" | "selecting";
   readonly canary: number;
   readonly maxFailureShare: number;
 }
@@ -97,7 +98,10 @@ export interface ActiveRedrive {
 export async function findActiveRedrives(db: Db): Promise<readonly ActiveRedrive[]> {
   return await db<ActiveRedrive[]>`
     select id as "redriveId", status, canary, max_failure_share as "maxFailureShare" from redrives
-    where status in ('running', 'stopped') and ended_at is null order by id`;
+    where status in ('running', 'stopped') and ended_at is null
+      or status = 'selecting' and not exists (
+        select from leases where name = ${redriveLeases} || redrives.id and lease_until >= now())
+    order by id`;
 }
 
 /** Ends a redrive of which every outcome is known. */

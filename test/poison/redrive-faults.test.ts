@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { redriveOnce } from "../../services/poison-handler/redrive.ts";
 import { openDatabase, type Sql } from "../../shared/store/database.ts";
 import { findViolations } from "../../shared/store/invariants.ts";
+import { createRedrive, freezeSelection } from "../../shared/store/redrives.ts";
 import { startJob } from "../../shared/store/jobs.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { type PostgresProxy, startPostgresProxy, type StatementFault } from "../support/postgres-proxy.ts";
@@ -86,3 +87,24 @@ test.each<[StatementFault, step: number]>([["drop", 2], ["lose-answer", 1], ["cu
   },
   240_000,
 );
+
+test("a redrive whose api died while it froze the selection is stopped, one that is being frozen is not", async () => {
+  const { sql } = database;
+  const { taskIds } = await openJob(sql, 2, { name: "abandoned" });
+  const request = { select: { tasks: [...taskIds] }, canary: 0, max_failure_share: 0.5 };
+  const abandoned = await createRedrive(sql, "ada", request);
+  await sql`update leases set lease_until = now() where name = ${`redrive-${abandoned.redriveId}`}`;
+  const frozen = await createRedrive(sql, "ada", request);
+  await redriveOnce({ sql, id: "poison-1", log }, signal);
+
+  const statuses = await sql`
+    select status, stopped_by as by, ended_at is not null as ended from redrives
+    where id in (${abandoned.redriveId}, ${frozen.redriveId}) order by id`;
+  expect([...statuses]).toEqual([
+    { status: "stopped", by: null, ended: true },
+    { status: "selecting", by: null, ended: false },
+  ]);
+  await freezeSelection(sql, frozen, { request, checkEdited: () => ({ problem: "not edited" }) });
+  expect([...await sql`select status from redrives where id = ${frozen.redriveId}`]).toEqual([{ status: "preview" }]);
+  expect([...await sql`select from leases where name = ${`redrive-${frozen.redriveId}`}`]).toEqual([]);
+});
