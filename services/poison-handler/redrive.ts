@@ -2,7 +2,7 @@ import type { Logger } from "pino";
 import type { Sql } from "../../shared/store/database.ts";
 import { dropLease, takeLease } from "../../shared/store/leases.ts";
 import { openNext } from "../../shared/store/open-items.ts";
-import { redriveLeases, stopRedrive } from "../../shared/store/redrives.ts";
+import { redriveLease, stopRedrive } from "../../shared/store/redrives.ts";
 import {
   type ActiveRedrive,
   endRedrive,
@@ -35,9 +35,14 @@ export async function redriveOnce(redriver: Redriver, signal: AbortSignal): Prom
   let moved = false;
   for (const redrive of await findActiveRedrives(sql)) {
     if (signal.aborted) break;
-    const lease = redriveLeases + redrive.redriveId;
+    const lease = redriveLease(redrive.redriveId);
     if (!await takeLease(sql, lease, id, leaseMs)) continue;
     try {
+      if (redrive.status === "selecting") {
+        await stopAbandoned(redriver, redrive.redriveId);
+        await dropLease(sql, lease, id);
+        continue;
+      }
       if (await workOnRedrive(redriver, redrive, signal)) moved = true;
       if (await endRedrive(sql, redrive.redriveId)) {
         log.info({ redriveId: redrive.redriveId, ...await readProgress(sql, redrive.redriveId) }, "redrive ended");
@@ -50,13 +55,15 @@ export async function redriveOnce(redriver: Redriver, signal: AbortSignal): Prom
   return moved;
 }
 
+/** Whoever froze its selection has let its lease expire. If it was only quicker than this, the redrive is a preview by now. */
+async function stopAbandoned({ sql, log }: Redriver, redriveId: number): Promise<void> {
+  const reason = "whoever froze its selection is gone: ask for it again";
+  const isStopped = await stopRedrive(sql, redriveId, { by: null, reason, from: ["selecting"] });
+  if (isStopped) log.error({ redriveId, reason }, "redrive stopped");
+}
+
 async function workOnRedrive({ sql, log }: Redriver, redrive: ActiveRedrive, signal: AbortSignal): Promise<boolean> {
   const { redriveId } = redrive;
-  if (redrive.status === "selecting") {
-    const reason = "whoever froze its selection is gone: ask for it again";
-    if (await stopRedrive(sql, redriveId, { by: null, reason })) log.error({ redriveId, reason }, "redrive stopped");
-    return true;
-  }
   const until = performance.now() + turnMs;
   let settled = 0;
   for (let found = settledAtOnce; found === settledAtOnce; settled += found) {

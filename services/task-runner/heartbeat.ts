@@ -17,7 +17,11 @@ export interface Heartbeat {
 }
 
 /** Takes the lease, however long the database is away, then renews it at a third of its time. */
-export async function startHeartbeat(sql: Sql, runner: Runner, log: Logger, signal: AbortSignal): Promise<Heartbeat> {
+export async function startHeartbeat(
+  sql: Sql,
+  runner: Runner,
+  { log, signal }: { log: Logger; signal: AbortSignal },
+): Promise<Heartbeat> {
   await retryWhileAway(() => renewRunner(sql, runner), signal);
   const stopped = new AbortController();
   const beating = (async () => {

@@ -28,12 +28,8 @@ export async function runTaskRunner(parts: TaskRunnerParts, config: Config, sign
   let timer: NodeJS.Timeout | undefined;
   const startGrace = () => (timer = setTimeout(() => deadline.abort(new Error("the grace is over")), config.GRACE_MS));
   signal.addEventListener("abort", startGrace, { once: true });
-  const heartbeat = await startHeartbeat(
-    sql,
-    { id, processingPath: config.transport, queue: config.queues.join(",") },
-    log,
-    signal,
-  );
+  const runner = { id, processingPath: config.transport, queue: config.queues.join(",") };
+  const heartbeat = await startHeartbeat(sql, runner, { log, signal });
   const tasks = createTasksHandler({
     db: sql,
     sender: id,

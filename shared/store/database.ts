@@ -36,6 +36,18 @@ export function openDatabase(url: string, { max = 10, applicationName }: Databas
   });
 }
 
+/**
+ * A connection of its own to the same database, whose statements may take as long as they take, for changes of the schema. Setting
+ * the limit of a session isn't enough: a connection of a pool is given up when it is silent for longer than its pool's limit
+ * (docs/decisions/0003).
+ */
+export function openPatient(sql: Sql): AsyncDisposable & { readonly sql: Sql } {
+  const options = { ...sql.options, max: 1, connection: { ...sql.options.connection, statement_timeout: 0 } };
+  // The driver takes options that it has parsed before, and does so itself to listen; its types don't say it.
+  const patient: Sql = postgres(options as unknown as postgres.Options<{ bigint: postgres.PostgresType<number> }>);
+  return { sql: patient, [Symbol.asyncDispose]: () => patient.end({ timeout: 5 }) };
+}
+
 function readKey(text: string): number {
   const key = Number(text);
   if (!Number.isSafeInteger(key)) throw new Error(`key ${text} is too large`);

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
-import { type Db, type Sql, withConflictRetry } from "./database.ts";
+import { type Db, openPatient, type Sql, withConflictRetry } from "./database.ts";
 
 const directory = new URL("./migrations/", import.meta.url);
 /** Any constant, the same in every process: "slui" in ASCII. */
@@ -25,8 +25,8 @@ async function readMigrations(): Promise<readonly Migration[]> {
  * migration that was applied has been edited since, or if the schema is newer than this process. Returns what it applied.
  */
 export async function migrate(sql: Sql): Promise<readonly string[]> {
-  return await sql.begin(async (tx) => {
-    await tx`set local statement_timeout = 0`;
+  await using patient = openPatient(sql);
+  return await patient.sql.begin(async (tx) => {
     await tx`select pg_advisory_xact_lock(${advisoryLock})`;
     return await applyMigrations(tx);
   });
@@ -37,9 +37,9 @@ export async function migrate(sql: Sql): Promise<readonly string[]> {
  * it meanwhile waits, and then finds no rows. Keys go on where they were: what somebody still holds of an old row means no new one.
  */
 export async function redeploySchema(sql: Sql): Promise<readonly string[]> {
+  await using patient = openPatient(sql);
   return await withConflictRetry(() =>
-    sql.begin(async (tx) => {
-      await tx`set local statement_timeout = 0`;
+    patient.sql.begin(async (tx) => {
       await tx`set local lock_timeout = '20s'`;
       await tx`select pg_advisory_xact_lock(${advisoryLock})`;
       const sequences = await tx<{ name: string; last: string }[]>`

@@ -32,25 +32,25 @@ export interface Selecting {
   readonly lastTask: number;
 }
 
-/** With its id behind, the lease of a redrive: whoever freezes its selection holds it, then whoever works on it. */
-export const redriveLeases = "redrive-";
+/** The lease of a redrive: whoever freezes its selection holds it, then whoever works on it. */
+export function redriveLease(redriveId: number): string {
+  return `redrive-${redriveId}`;
+}
 const freezer = "selection";
 /** A slice is one transaction of two statements, each within their time limit of a minute. */
 const freezingMs = 150_000;
 
-/** Writes a redrive without its items. */
+/** Writes a redrive without its items, and takes its lease for whoever freezes them. */
 export async function createRedrive(sql: Sql, by: string, request: NewRedrive): Promise<Selecting> {
   const { select, edit, rate_per_second, canary, max_failure_share, note } = request;
   const selection = JSON.stringify(select);
-  const [redrive] = await sql<Selecting[]>`
+  return await sql.begin(async (tx) => {
+    const [redrive] = await tx<Selecting[]>`
     with created as (
       insert into redrives (selection, edit, rate_per_second, canary, max_failure_share, requested_by, note)
       values (${selection}::text::jsonb, ${edit ? JSON.stringify(edit) : null}::text::jsonb, ${rate_per_second ?? null},
         ${canary}, ${max_failure_share}, ${by}, ${note ?? null})
       returning id
-    ), held as (
-      insert into leases (name, owner, lease_until)
-      select ${redriveLeases} || id, ${freezer}, now() + ${freezingMs} * interval '1 ms' from created
     ), noted as (
       insert into events (kind, details)
       select 'redrive-created', jsonb_build_object('redrive', id, 'by', ${by}::text, 'select', ${selection}::text::jsonb) from created
@@ -58,8 +58,10 @@ export async function createRedrive(sql: Sql, by: string, request: NewRedrive): 
     select id as "redriveId", coalesce((select max(id) from poison_messages), 0) as "lastMessage",
       coalesce((select max(id) from tasks), 0) as "lastTask"
     from created`;
-  if (!redrive) throw new Error("the redrive was not inserted");
-  return redrive;
+    if (!redrive) throw new Error("the redrive was not inserted");
+    await takeLease(tx, redriveLease(redrive.redriveId), freezer, freezingMs);
+    return redrive;
+  });
 }
 
 /**
@@ -68,8 +70,17 @@ export async function createRedrive(sql: Sql, by: string, request: NewRedrive): 
  */
 export async function freezeSelection(
   sql: Sql,
+  selecting: Selecting,
+  request: { readonly request: NewRedrive; readonly checkEdited: CheckEdited },
+): Promise<void> {
+  await freezeSlices(sql, selecting, request);
+  await dropLease(sql, redriveLease(selecting.redriveId), freezer).catch(() => {}); // or it expires
+}
+
+async function freezeSlices(
+  sql: Sql,
   { redriveId, lastMessage, lastTask }: Selecting,
-  { request: { select, edit }, checkEdited }: { request: NewRedrive; checkEdited: CheckEdited },
+  { request: { select, edit }, checkEdited }: { readonly request: NewRedrive; readonly checkEdited: CheckEdited },
 ): Promise<void> {
   const limit = edit ? editedSliceSize : sliceSize;
   const freezers: [upTo: number, freeze: (tx: Db, after: number) => Promise<SliceEnd>][] = [];
@@ -89,7 +100,7 @@ export async function freezeSelection(
       const slice = await withConflictRetry(() =>
         sql.begin(async (tx) => {
           const selecting = await tx`select from redrives where id = ${redriveId} and status = 'selecting' for share`;
-          if (selecting.count === 0 || !await takeLease(tx, redriveLeases + redriveId, freezer, freezingMs)) return null;
+          if (selecting.count === 0 || !await takeLease(tx, redriveLease(redriveId), freezer, freezingMs)) return null;
           const frozen = await freeze(tx, from);
           if (edit && frozen.firstItem !== null) {
             await editItems(tx, { redriveId, firstItem: frozen.firstItem, edit, checkEdited });
@@ -110,7 +121,6 @@ export async function freezeSelection(
     update redrives set status = 'preview', items = (select count(*) from redrive_items where redrive_id = ${redriveId}),
       preview = (${describeItems(sql, redriveId)})
     where id = ${redriveId} and status = 'selecting'`;
-  await dropLease(sql, redriveLeases + redriveId, freezer);
 }
 
 /** Of the items from this one on. */
@@ -208,17 +218,24 @@ export async function startRedrive(
   return hasStarted && redrive.items === expectedItems ? "running" : "conflict";
 }
 
-/** Opens no further item; those that are open go on, and their outcomes are still noted. `by` null: it stopped by itself. */
+/**
+ * Opens no further item; those that are open go on, and their outcomes are still noted. `by` null: it stopped by itself. False if it
+ * isn't, or no longer, in one of the statuses that it is stopped from.
+ */
 export async function stopRedrive(
   sql: Db,
   redriveId: number,
-  { by, reason }: { by: string | null; reason: string },
+  { by, reason, from = ["selecting", "preview", "running"] }: {
+    readonly by: string | null;
+    readonly reason: string;
+    readonly from?: readonly RedriveStatus[];
+  },
 ): Promise<boolean> {
   const stopped = await sql`
     with stopped as (
       update redrives set status = 'stopped', stopped_by = ${by}, stop_reason = ${reason}, stopped_at = now(),
         ended_at = case when started_at is null then now() end
-      where id = ${redriveId} and status in ('selecting', 'preview', 'running')
+      where id = ${redriveId} and status in ${sql([...from])}
       returning id
     )
     insert into events (kind, details)

@@ -1,5 +1,4 @@
 import { type Db, type Sql, withConflictRetry } from "./database.ts";
-import { redriveLeases } from "./redrives.ts";
 
 /**
  * Notes the outcome of items whose task has ended since they were opened, or whose job has. A task that was opened again since
@@ -87,7 +86,7 @@ export async function readProgress(db: Db, redriveId: number): Promise<Progress>
   return row;
 }
 
-/** A redrive that has something to open, or outcomes to come; or, `selecting`, whose selection nobody freezes any more. */
+/** A redrive that has something to open, or outcomes to come; or, `selecting`, whose items are not all there yet. */
 export interface ActiveRedrive {
   readonly redriveId: number;
   readonly status: "running" | "stopped" | "selecting";
@@ -99,8 +98,7 @@ export async function findActiveRedrives(db: Db): Promise<readonly ActiveRedrive
   return await db<ActiveRedrive[]>`
     select id as "redriveId", status, canary, max_failure_share as "maxFailureShare" from redrives
     where status in ('running', 'stopped') and ended_at is null
-      or status = 'selecting' and not exists (
-        select from leases where name = ${redriveLeases} || redrives.id and lease_until >= now())
+      or status = 'selecting'
     order by id`;
 }
 

@@ -20,6 +20,8 @@ const Header = v.object({
   ),
 });
 type Header = v.InferOutput<typeof Header>;
+/** What goes with a dead letter. `identity`: what the broker knew it by in its queue. */
+export type DeadLetterDetails = Required<NonNullable<Header["deadLettered"]>>;
 
 /** 64 KiB of base64, the limit of the service. */
 const maxTextBytes = 49_152;
@@ -34,7 +36,7 @@ export interface DecodedText {
   readonly messageId?: string;
   readonly body: string;
   readonly deadLettered?: { readonly reason: string; readonly description: string };
-  /** Of a dead letter: what the broker knew the message by that it was. Two copies of it may have been made. */
+  /** Of a dead letter: what the broker knew it by in the queue it came from; the same in each copy that was made of it. */
   readonly identity?: string;
 }
 
@@ -53,7 +55,7 @@ export function encodeMessage({ messageId, body }: OutgoingMessage): string {
  */
 export function encodeDeadLetter(
   { messageId, body }: OutgoingMessage,
-  deadLettered: { reason: string; description: string; deliveryCount: number; enqueuedAt: string; identity: string },
+  deadLettered: DeadLetterDetails,
 ): string | undefined {
   for (let length = 1_000; length >= 1; length = Math.floor(length / 2)) {
     const description = deadLettered.description.slice(0, length).toWellFormed();

@@ -152,7 +152,9 @@ interface Source {
 }
 
 function lockedMessage(item: DequeuedMessageItem, { client, idle, lockSeconds, poisonQueue }: Source): LockedMessage {
-  const { messageId = item.messageId, identity = item.messageId, body, deadLettered } = decodeText(item.messageText);
+  const { messageId = item.messageId, body, deadLettered, ...decoded } = decodeText(item.messageText);
+  // A dead letter that somebody puts back into its queue by hand is another message there.
+  const identity = poisonQueue ? item.messageId : decoded.identity ?? item.messageId;
   const turns = createMessageTurns(messageId);
   let popReceipt = item.popReceipt; // every update gives a new one and voids the one before
   const lockFor = async (seconds: number) => {

@@ -140,7 +140,7 @@ async function endAs(sql: Sql, taskIds: readonly number[], outcome: "completed" 
 /** Sends messages and dead-letters them, as a consumer does that can do nothing with them. */
 export async function letDie(transport: Transport, queue: string, messages: readonly OutgoingMessage[]): Promise<void> {
   await transport.send(queue, messages);
-  const signal = AbortSignal.timeout(600_000);
+  const signal = AbortSignal.timeout(120_000);
   for (let left = messages.length; left > 0;) {
     const received = await transport.receive(queue, { max: 32, signal });
     signal.throwIfAborted();

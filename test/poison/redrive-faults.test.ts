@@ -3,10 +3,11 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { redriveOnce } from "../../services/poison-handler/redrive.ts";
 import { openDatabase, type Sql } from "../../shared/store/database.ts";
 import { findViolations } from "../../shared/store/invariants.ts";
-import { createRedrive, freezeSelection } from "../../shared/store/redrives.ts";
+import { createRedrive, freezeSelection, redriveLease, stopRedrive } from "../../shared/store/redrives.ts";
 import { startJob } from "../../shared/store/jobs.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { type PostgresProxy, startPostgresProxy, type StatementFault } from "../support/postgres-proxy.ts";
+import { startRole } from "../support/processes.ts";
 import { createOperator, decide, end, failJob, greetingSeed, judgeFailures, openJob } from "./failed-work.ts";
 
 const log = pino({ level: "silent" });
@@ -88,23 +89,45 @@ test.each<[StatementFault, step: number]>([["drop", 2], ["lose-answer", 1], ["cu
   240_000,
 );
 
-test("a redrive whose api died while it froze the selection is stopped, one that is being frozen is not", async () => {
+test("a redrive whose api was killed while it froze the selection is stopped, once its lease has expired", async () => {
   const { sql } = database;
   const { taskIds } = await openJob(sql, 2, { name: "abandoned" });
-  const request = { select: { tasks: [...taskIds] }, canary: 0, max_failure_share: 0.5 };
-  const abandoned = await createRedrive(sql, "ada", request);
-  await sql`update leases set lease_until = now() where name = ${`redrive-${abandoned.redriveId}`}`;
-  const frozen = await createRedrive(sql, "ada", request);
-  await redriveOnce({ sql, id: "poison-1", log }, signal);
+  const api = await startRole("api", { DATABASE_URL: database.url, TRANSPORTS: "bullmq", BULLMQ_DATABASE_URL: database.url });
+  const asked = await sql.begin(async (tx) => {
+    await tx`lock table redrive_items in access exclusive mode`;
+    const answer = fetch(`http://127.0.0.1:${api.port}/api/poison/redrives`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ select: { tasks: taskIds } }),
+    }).then(() => "answered", () => "cut off");
+    await expect.poll(() => sql`select from pg_locks where not granted and relation = 'redrive_items'::regclass`).toHaveLength(1);
+    await api.end("SIGKILL");
+    return await answer;
+  });
+  expect(asked).toBe("cut off");
+  const [abandoned] = await sql<{ id: number; status: string }[]>`select id, status from redrives order by id desc limit 1`;
+  expect(abandoned?.status).toBe("selecting");
+  const lookAgain = async (id: string) => {
+    await redriveOnce({ sql, id, log }, signal);
+    const [row] = await sql`
+      select status, stopped_by as by, ended_at is not null as ended from redrives where id = ${abandoned?.id ?? 0}`;
+    return row;
+  };
+  const lease = redriveLease(abandoned?.id ?? 0);
 
-  const statuses = await sql`
-    select status, stopped_by as by, ended_at is not null as ended from redrives
-    where id in (${abandoned.redriveId}, ${frozen.redriveId}) order by id`;
-  expect([...statuses]).toEqual([
-    { status: "stopped", by: null, ended: true },
-    { status: "selecting", by: null, ended: false },
-  ]);
+  expect(await lookAgain("poison-1")).toEqual({ status: "selecting", by: null, ended: false });
+  await sql`update leases set lease_until = now() where name = ${lease}`;
+  expect(await lookAgain("poison-2")).toEqual({ status: "stopped", by: null, ended: true });
+  expect([...await sql`select from leases where name = ${lease}`]).toEqual([]);
+});
+
+test("a redrive that was frozen meanwhile is not stopped by a handler that still takes it for abandoned", async () => {
+  const { sql } = database;
+  const { taskIds } = await openJob(sql, 2, { name: "frozen" });
+  const request = { select: { tasks: [...taskIds] }, canary: 0, max_failure_share: 0.5 };
+  const frozen = await createRedrive(sql, "ada", request);
   await freezeSelection(sql, frozen, { request, checkEdited: () => ({ problem: "not edited" }) });
+  expect([...await sql`select from leases where name = ${redriveLease(frozen.redriveId)}`]).toEqual([]);
+  expect(await stopRedrive(sql, frozen.redriveId, { by: null, reason: "late", from: ["selecting"] })).toBe(false);
   expect([...await sql`select status from redrives where id = ${frozen.redriveId}`]).toEqual([{ status: "preview" }]);
-  expect([...await sql`select from leases where name = ${`redrive-${frozen.redriveId}`}`]).toEqual([]);
 });

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "vitest";
+import { migrate } from "../../shared/store/migrate.ts";
 import { isDatabaseAway, openDatabase, retryWhileAway } from "../../shared/store/database.ts";
 import { test } from "../support/database.ts";
 import { startFreezingProxy } from "../support/freezing-proxy.ts";
@@ -68,4 +69,19 @@ test("a connection that falls silent is given up when the server would long have
   expect([...await pool`select 4 as n`]).toEqual([{ n: 4 }]);
   await pool.end({ timeout: 5 });
   await proxy.stop();
+});
+
+test("a migration may be silent for longer than any other statement: it waits for another one, for example", async ({ sql, database }) => {
+  const url = new URL(database.url);
+  url.searchParams.set("statement_timeout", "200"); // silence ends a connection 5 s after that
+  const pool = openDatabase(url.href, { applicationName: "lost-connections", max: 1 });
+  const migrating = await sql.begin(async (tx) => {
+    await tx`select pg_advisory_xact_lock(${0x736c7569})`;
+    const waiting = migrate(pool);
+    waiting.catch(() => {});
+    await tx`select pg_sleep(6)`;
+    return { waiting };
+  });
+  expect(await migrating.waiting).toEqual([]);
+  await pool.end({ timeout: 5 });
 });

@@ -36,6 +36,25 @@ test("a text too large for a reason goes to the poison queue as it is", async ()
   expect(dead?.body === text).toBe(true);
 });
 
+test("a dead letter that somebody puts back into its queue by hand is another message, and another dead letter", async () => {
+  await transport.provision(["again"]);
+  const receive = async (from: "queue" | "dead-letters") =>
+    (await transport.receive("again", { max: 1, signal: AbortSignal.timeout(5_000), from }))[0];
+  await transport.send("again", [{ messageId: "m", body: "damaged" }]);
+  await (await receive("queue"))?.moveToDeadLetters("invalid-message", "");
+  const poison = QueueServiceClient.fromConnectionString(azurite.connectionString).getQueueClient("again-poison");
+  const { peekedMessageItems: [peeked] } = await poison.peekMessages();
+  const first = await receive("dead-letters");
+  await first?.complete();
+
+  const { messageId } = await putText("again", peeked?.messageText ?? "");
+  const moved = await receive("queue");
+  expect(moved).toMatchObject({ messageId: "m", body: "damaged", identity: messageId });
+  await moved?.moveToDeadLetters("invalid-message", "");
+  expect((await receive("dead-letters"))?.identity).toBe(messageId);
+  expect(first?.identity).not.toBe(messageId);
+});
+
 async function putText(queue: string, text: string) {
   return await QueueServiceClient.fromConnectionString(azurite.connectionString).getQueueClient(queue).sendMessage(text);
 }
